@@ -1,0 +1,21 @@
+//! The nouns: what is desired, what is observed, and the plan between them. No room above is known here.
+
+pub mod catalogue;
+pub mod desired;
+pub mod geometry;
+pub mod identity;
+pub mod observed;
+pub mod plan;
+pub mod policy;
+pub mod profile;
+
+pub use desired::{Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
+pub use geometry::{ComputeProfile, Engines, Geometry, GpuProfile, Placement};
+pub use identity::{Digest, Revision, Source};
+pub use observed::{
+    Budget, ComputeInstance, Gap, GpuInstance, Known, MigMode, Observed, ObservedCluster, ObservedGpu, ObservedNode,
+    Pod, User,
+};
+pub use plan::{Block, NodePlan, NodeState, Plan, Step, StepKind};
+pub use policy::Policy;
+pub use profile::{Attribute, ComputeName, ProfileName};

@@ -1,0 +1,342 @@
+//! What is there now, as NVML, the cluster and the host report it. What could not be seen is a type.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::geometry::{Geometry, Placement};
+use super::profile::{ComputeName, ProfileName, serde_as_text};
+
+/// Something that was seen, or that could not be; never an empty list in place of the latter.
+/// In JSON the unknown is `null`, and a [`Gap`] tells why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Known<T> {
+    /// It was seen.
+    Known(T),
+    /// It could not be seen.
+    Unknown,
+}
+
+impl<T> Known<T> {
+    /// The value, if it was seen.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Known::Known(value) => Some(value),
+            Known::Unknown => None,
+        }
+    }
+}
+
+/// What could not be observed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gap {
+    /// What: `users of GPU-1b3c… 2g.20gb at 0`, `labels of gpu-a-01`.
+    pub object: String,
+    /// Why, a sentence.
+    pub message: String,
+}
+
+/// Who uses an instance or a GPU: `pod:inference/llama-chat-7d9f`, `unit:embedder.service`, `command:desktop-vm-7`,
+/// `process:4711/python3`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum User {
+    /// A pod that was given the device, whether or not a process runs.
+    Pod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A systemd unit that was given the device.
+    Unit(String),
+    /// A workload that commands drain and resume, by its binding's name.
+    Command(String),
+    /// A process that nothing else explains.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// Its name, where `/proc` tells; else empty.
+        name: String,
+    },
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            User::Pod { namespace, name } => write!(f, "pod:{namespace}/{name}"),
+            User::Unit(unit) => write!(f, "unit:{unit}"),
+            User::Command(name) => write!(f, "command:{name}"),
+            User::Process { pid, name } if name.is_empty() => write!(f, "process:{pid}"),
+            User::Process { pid, name } => write!(f, "process:{pid}/{name}"),
+        }
+    }
+}
+
+impl std::str::FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fail =
+            || format!("`{text}` names no user: write pod:NAMESPACE/NAME, unit:NAME, command:NAME or process:PID/NAME");
+        let (kind, rest) = text.split_once(':').ok_or_else(fail)?;
+        let user = match kind {
+            "pod" => {
+                let (namespace, name) = rest.split_once('/').ok_or_else(fail)?;
+                User::Pod { namespace: namespace.to_owned(), name: name.to_owned() }
+            }
+            "unit" => User::Unit(rest.to_owned()),
+            "command" => User::Command(rest.to_owned()),
+            "process" => {
+                let (pid, name) = rest.split_once('/').unwrap_or((rest, ""));
+                User::Process { pid: pid.parse().map_err(|_| fail())?, name: name.to_owned() }
+            }
+            _ => return Err(fail()),
+        };
+        let empty = match &user {
+            User::Pod { namespace, name } => namespace.is_empty() || name.is_empty(),
+            User::Unit(name) | User::Command(name) => name.is_empty(),
+            User::Process { .. } => false,
+        };
+        if empty { Err(fail()) } else { Ok(user) }
+    }
+}
+
+serde_as_text!(User);
+
+/// Everything seen of the nodes that were asked for, and of their cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// By name. A node that was asked for and is missing here could not be observed.
+    pub nodes: BTreeMap<String, ObservedNode>,
+    /// What belongs to no node; empty where there is no cluster.
+    pub cluster: ObservedCluster,
+}
+
+/// Everything seen of one node. GPUs are ascending by index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedNode {
+    /// Its name.
+    pub name: String,
+    /// Its Kubernetes labels, or those of its own settings.
+    pub labels: Known<BTreeMap<String, String>>,
+    /// Its GPUs, ascending by index.
+    pub gpus: Vec<ObservedGpu>,
+    /// Units of the host that the tree binds or that hold GPUs, by name.
+    pub units: BTreeMap<String, UnitState>,
+    /// What the cluster says of this node; `None`: the node is in no cluster.
+    pub cluster: Option<NodeInCluster>,
+    /// What could not be seen.
+    pub gaps: Vec<Gap>,
+}
+
+/// The cluster's view of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInCluster {
+    /// Whether our taint `sectile.dev/repartitioning` is on it.
+    pub tainted: bool,
+    /// Whether we paused what advertises its GPUs.
+    pub clients_paused: bool,
+    /// Allocatable instances by resource name (`nvidia.com/mig-1g.10gb`), used ones included.
+    pub allocatable: BTreeMap<String, u32>,
+    /// UUIDs of the MIG devices that are advertised now.
+    pub advertised: BTreeSet<String>,
+}
+
+/// A systemd unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitState {
+    /// Whether it is active.
+    pub active: bool,
+    /// UUIDs of the MIG devices that it was given.
+    pub devices: Vec<String>,
+}
+
+/// A GPU's MIG mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigMode {
+    /// Whether the board can MIG at all.
+    pub capable: bool,
+    /// The mode in force.
+    pub current: bool,
+    /// The mode after the next reset.
+    pub pending: bool,
+    /// Whether a switch needs no reset (NVML field 184).
+    pub resetless: bool,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedGpu {
+    /// `GPU-…`.
+    pub uuid: String,
+    /// The index in PCI order.
+    pub index: u32,
+    /// The PCI bus id, `00000000:17:00.0`.
+    pub pci: String,
+    /// NVML's name without the leading `NVIDIA `.
+    pub model: String,
+    /// The catalogue's id of the board, where it is known there.
+    pub board: Option<String>,
+    /// The MIG mode.
+    pub mig: MigMode,
+    /// What it can be cut into: the driver's word, or the catalogue's while the driver won't tell; `None`: unknown.
+    pub geometry: Option<Geometry>,
+    /// Its GPU instances, ascending by start.
+    pub instances: Vec<GpuInstance>,
+    /// Who uses the whole GPU (MIG mode off, or at work beside the instances).
+    pub users: Known<Vec<User>>,
+}
+
+/// A GPU instance. Its identity across time is `profile` and `placement`, never an id or a UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuInstance {
+    /// Its profile, as the driver names it.
+    pub profile: ProfileName,
+    /// Where it lies, in memory slices.
+    pub placement: Placement,
+    /// The driver's id of the moment.
+    pub gi_id: u32,
+    /// Its compute instances, ascending by id.
+    pub compute: Vec<ComputeInstance>,
+    /// Processes on the GPU instance that belong to no compute instance's users, or that could not be asked for.
+    pub users: Known<Vec<User>>,
+}
+
+/// A compute instance: what CUDA sees as a MIG device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComputeInstance {
+    /// Its profile.
+    pub profile: ComputeName,
+    /// The driver's id of the moment, unique in its GPU instance.
+    pub ci_id: u32,
+    /// `MIG-…`.
+    pub uuid: String,
+    /// Who uses it.
+    pub users: Known<Vec<User>>,
+}
+
+impl GpuInstance {
+    /// All users of the instance and of its compute instances, without repeats; unknown if any part is.
+    pub fn all_users(&self) -> Known<Vec<User>> {
+        let parts = self.compute.iter().map(|c| &c.users).chain([&self.users]);
+        let mut all = BTreeSet::new();
+        for part in parts {
+            match part {
+                Known::Known(users) => all.extend(users.iter().cloned()),
+                Known::Unknown => return Known::Unknown,
+            }
+        }
+        Known::Known(all.into_iter().collect())
+    }
+
+    /// Whether somebody uses it; unknown means in use.
+    pub fn in_use(&self) -> bool {
+        self.all_users().known().is_none_or(|users| !users.is_empty())
+    }
+}
+
+/// What belongs to no node: pods, budgets and workloads of the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedCluster {
+    /// Pods that hold or want GPU resources, by namespace and name.
+    pub pods: Vec<Pod>,
+    /// Disruption budgets.
+    pub budgets: Vec<Budget>,
+    /// Workloads that bindings name, or that own GPU pods.
+    pub workloads: Vec<WorkloadState>,
+    /// Free advertised instances by node and resource: allocatable less what bound pods ask for. Tainted nodes too.
+    pub free: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+/// A pod that holds or wants GPU resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID: the same name with another UID is another pod.
+    pub uid: String,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// What it is doing.
+    pub phase: PodPhase,
+    /// Its controller, `None` for a pod without one.
+    pub owner: Option<Owner>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// GPU resources that it asks for: name and number.
+    pub requests: BTreeMap<String, u32>,
+    /// UUIDs of the devices that it holds; unknown where the kubelet would not tell.
+    pub devices: Known<BTreeSet<String>>,
+    /// Whether it has emptyDir volumes.
+    pub empty_dir: bool,
+    /// Whether the kubelet's own manifest made it (a mirror pod).
+    pub mirror: bool,
+    /// Its own grace, in seconds.
+    pub grace_period_s: u64,
+}
+
+/// What a pod is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodPhase {
+    /// Not running yet.
+    Pending,
+    /// Running and ready.
+    Running,
+    /// Deleted, its grace running.
+    Terminating,
+    /// It ended by itself, or was rejected.
+    Ended,
+}
+
+/// A pod's controller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Owner {
+    /// `Deployment` (through its ReplicaSet), `StatefulSet`, `DaemonSet`, `Job`…
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The workload whose pods it covers.
+    pub workload: String,
+    /// How many evictions it allows now.
+    pub allowed: u32,
+}
+
+/// A workload of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadState {
+    /// `Deployment`…
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Wanted pods.
+    pub replicas: u32,
+    /// Ready pods.
+    pub ready: u32,
+    /// GPU resources in its pod template: name and number.
+    pub requests: BTreeMap<String, u32>,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}

@@ -1,0 +1,591 @@
+//! The plan: what will be done, in which order, guarded by what, and why not where not.
+//!
+//! Its JSON form is the product's (`format_version` 1): additions keep the version, changes raise it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::geometry::Placement;
+use super::identity::{Digest, Revision, Source};
+use super::observed::{Gap, User};
+use super::profile::{ComputeName, ProfileName};
+
+/// The version of the JSON form.
+pub const FORMAT_VERSION: &str = "1";
+
+/// Plans for the nodes that were asked for, and for what belongs to no node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`FORMAT_VERSION`].
+    pub format_version: String,
+    /// Which tree.
+    pub desired: Revision,
+    /// What belongs to no node.
+    pub cluster: ClusterPlan,
+    /// By node, ascending by name.
+    pub nodes: Vec<NodePlan>,
+    /// Counts over all nodes.
+    pub summary: Summary,
+}
+
+/// Steps of scope cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterPlan {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Every Kubernetes binding and how it stands.
+    pub bindings: Vec<BindingReport>,
+    /// What can't be done until somebody acts.
+    pub blocked: Vec<Block>,
+}
+
+/// How a binding stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingReport {
+    /// The binding's name.
+    pub name: String,
+    /// What it is about: `Deployment inference/llama-chat`, `unit embedder.service`.
+    pub target: String,
+    /// Instances of this profile.
+    pub profile: ProfileName,
+    /// Instances the layouts of the covered nodes provide.
+    pub provided: u32,
+    /// Instances bound: replicas times `per_replica`, where the number of replicas is known.
+    pub bound: Option<u32>,
+    /// Whether the workload asks for what the binding says.
+    pub matches: bool,
+    /// Whether Sectile sets it.
+    pub manage: bool,
+    /// The `[[workload]]` entry.
+    pub source: Source,
+}
+
+/// Counts over all nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Nodes planned.
+    pub nodes: u32,
+    /// Nodes with steps.
+    pub changed: u32,
+    /// Instances kept.
+    pub keep: u32,
+    /// Instances destroyed.
+    pub destroy: u32,
+    /// Instances created.
+    pub create: u32,
+    /// Pods, units, commands and processes disturbed.
+    pub disrupt: u32,
+    /// Blocks.
+    pub blocked: u32,
+}
+
+/// The plan of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The node's name.
+    pub name: String,
+    /// How it stands.
+    pub state: NodeState,
+    /// Over desired state, policy and what the steps depend on; no time, pids or resource versions.
+    pub fingerprint: Digest,
+    /// RFC 3339, when the observation was made.
+    pub observed_at: String,
+    /// The layout that holds.
+    pub source: Option<Source>,
+    /// Less specific layouts that match too.
+    pub shadows: Vec<Source>,
+    /// By GPU, ascending by index.
+    pub gpus: Vec<GpuPlan>,
+    /// Who is disturbed, and the verdict on each.
+    pub disruptions: Vec<Disruption>,
+    /// In an order that is legal at every prefix.
+    pub steps: Vec<Step>,
+    /// Ids of steps that may run together: each wave needs only the waves before it.
+    pub waves: Vec<Vec<u32>>,
+    /// What can't be done until somebody acts.
+    pub blocked: Vec<Block>,
+    /// What waits by itself: for a window or a budget.
+    pub waiting: Vec<Block>,
+    /// What could not be observed.
+    pub gaps: Vec<Gap>,
+    /// Sentences for people.
+    pub warnings: Vec<String>,
+    /// Seconds that the steps are expected to take.
+    pub estimate_s: u64,
+    /// The plan's cost (integers; `plan/cost.rs` tells the weights).
+    pub cost: u64,
+    /// No plan to the same target costs less.
+    pub lower_bound: u64,
+    /// Whether the two are equal and the search was exhaustive.
+    pub optimal: bool,
+}
+
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),* }
+        impl $name {
+            /// The closed list, in the order of the manual.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+            /// The word in JSON, labels and metrics.
+            pub fn word(self) -> &'static str { match self { $($name::$variant => $word),* } }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.pad(self.word()) }
+        }
+    };
+}
+
+closed_list! {
+    /// How a node stands; one list everywhere (JSON, label, metrics).
+    NodeState {
+        /// Observed equals desired.
+        Converged = "converged",
+        /// Changes are known and wait for somebody to say apply.
+        Pending = "pending",
+        /// Changes wait for a window or a budget.
+        Waiting = "waiting",
+        /// Changes are being made, or would be made now.
+        Changing = "changing",
+        /// Something can't be done until somebody acts.
+        Blocked = "blocked",
+        /// A step failed for good.
+        Failed = "failed",
+        /// Reconciling was suspended.
+        Suspended = "suspended",
+        /// No layout speaks of this node.
+        Unmanaged = "unmanaged",
+        /// It could not be observed.
+        Unknown = "unknown",
+    }
+}
+
+closed_list! {
+    /// Why something is not done. `waiting` ones open by themselves, all others need somebody to act.
+    BlockCode {
+        /// Outside the policy's window, or the plan would not end in it (waiting).
+        Window = "window",
+        /// A disruption budget allows no eviction now (waiting).
+        Budget = "budget",
+        /// `processes = "wait"` and one still runs (waiting).
+        ProcessWait = "process-wait",
+        /// `apply.mode = "manual"`: plan only (waiting).
+        ManualMode = "manual-mode",
+        /// `apply.mode = "undisruptive"` and somebody would be disturbed (waiting).
+        UndisruptiveMode = "undisruptive-mode",
+        /// No policy matches the node, and somebody would be disturbed.
+        NoPolicy = "no-policy",
+        /// A protected pod holds an instance that would go.
+        Protected = "protected",
+        /// An annotation says do not disrupt.
+        Annotated = "annotated",
+        /// A pod without a controller (`drain.force`).
+        UnmanagedPod = "unmanaged-pod",
+        /// A pod with emptyDir data (`drain.delete_emptydir_data`).
+        EmptyDir = "emptydir",
+        /// A DaemonSet's pod (`drain.daemonsets`).
+        DaemonSetPod = "daemonset-pod",
+        /// A static pod's mirror.
+        MirrorPod = "mirror-pod",
+        /// A process that no binding explains (`protect.processes`).
+        Process = "process",
+        /// A unit or command that holds an instance and that no binding names.
+        UnboundUser = "unbound-user",
+        /// Nowhere for an evicted pod to run.
+        NoCapacity = "no-capacity",
+        /// Who uses an instance could not be observed; unknown means in use.
+        UnknownUsers = "unknown-users",
+        /// The wanted instances can't lie on this GPU together.
+        DoesNotFit = "does-not-fit",
+        /// The board offers no such profile.
+        UnknownProfile = "unknown-profile",
+        /// Neither the driver nor the catalogue tells what this GPU can be cut into.
+        UnknownGeometry = "unknown-geometry",
+        /// The board can't MIG.
+        NotCapable = "not-mig-capable",
+        /// The policy refuses to change the MIG mode.
+        ModeChange = "mode-change",
+        /// Somebody uses the GPU whose MIG mode must change.
+        GpuInUse = "gpu-in-use",
+        /// A mode change needs a reset that the policy refuses.
+        Reset = "reset",
+        /// Fewer GPUs are left than an entry's `count`.
+        TooFewGpus = "too-few-gpus",
+        /// The tree names a GPU that the node hasn't got.
+        NoSuchGpu = "no-such-gpu",
+        /// Labels that select could not be known.
+        Undecided = "undecided",
+        /// Compute instances under the device plugin.
+        ComputeSplit = "compute-split-unsupported",
+        /// More instances are bound than the layouts provide.
+        OverBound = "over-bound",
+        /// A binding names something that is not there.
+        NoSuchTarget = "no-such-target",
+        /// Another GPU of the node is blocked, so nothing disruptive is done there.
+        NodeBlocked = "node-blocked",
+        /// The node could not be observed.
+        Unobserved = "unobserved",
+    }
+}
+
+impl BlockCode {
+    /// Whether it opens by itself, without anybody acting.
+    pub fn waits(self) -> bool {
+        use BlockCode::*;
+        matches!(self, Window | Budget | ProcessWait | ManualMode | UndisruptiveMode)
+    }
+}
+
+/// What is not done, why, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Block {
+    /// Of the closed list.
+    pub code: BlockCode,
+    /// A sentence.
+    pub message: String,
+    /// The GPU, pod, unit or file it is about.
+    pub object: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// One GPU in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuPlan {
+    /// `GPU-…`.
+    pub uuid: String,
+    /// The index in PCI order.
+    pub index: u32,
+    /// The PCI bus id.
+    pub pci: String,
+    /// NVML's name without `NVIDIA `.
+    pub model: String,
+    /// Whether any entry manages it.
+    pub managed: bool,
+    /// The entry that won.
+    pub source: Option<Source>,
+    /// Less specific entries that match too.
+    pub shadows: Vec<Source>,
+    /// Memory slices, for drawing; 0 where unknown.
+    pub units: u32,
+    /// The MIG mode.
+    pub mig: ModeChangePlan,
+    /// Instances that stay.
+    pub keep: Vec<PlanInstance>,
+    /// Instances that go.
+    pub destroy: Vec<PlanInstance>,
+    /// Instances that come.
+    pub create: Vec<PlanInstance>,
+}
+
+/// MIG mode before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeChangePlan {
+    /// In force now.
+    pub now: bool,
+    /// In force then.
+    pub then: bool,
+}
+
+/// An instance in a plan (the product's `I`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanInstance {
+    /// Its profile, as the driver names it.
+    pub profile: ProfileName,
+    /// The first memory slice.
+    pub start: u32,
+    /// Memory slices.
+    pub size: u32,
+    /// The driver's id, of instances that are there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gi_id: Option<u32>,
+    /// Its compute instances (then, where they change).
+    pub compute: Vec<PlanCompute>,
+    /// Who uses it; `null` where unknown.
+    pub users: Option<Vec<User>>,
+    /// The entry that wants it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<Source>,
+}
+
+impl PlanInstance {
+    /// Where it lies.
+    pub fn placement(&self) -> Placement {
+        Placement { start: self.start, size: self.size }
+    }
+}
+
+/// A compute instance in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanCompute {
+    /// Its profile.
+    pub profile: ComputeName,
+    /// `MIG-…`, of those that are there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uuid: Option<String>,
+    /// Who uses it.
+    pub users: Option<Vec<User>>,
+}
+
+closed_list! {
+    /// What is disturbed.
+    DisruptionKind { /// A pod.
+        Pod = "pod", /// A systemd unit.
+        Unit = "unit", /// A workload that commands drain.
+        Command = "command", /// A process.
+        Process = "process" }
+}
+
+closed_list! {
+    /// What is said of a disturbance.
+    Verdict {
+        /// It will be done.
+        Move = "move",
+        /// It waits by itself.
+        Wait = "wait",
+        /// It is refused; the block of the same object tells the key that overrides.
+        Refuse = "refuse",
+    }
+}
+
+/// Somebody who is disturbed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disruption {
+    /// What.
+    pub kind: DisruptionKind,
+    /// Of pods.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<String>,
+    /// The pod's, unit's or binding's name, or the process id.
+    pub name: String,
+    /// Of pods.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<String>,
+    /// What is said of it.
+    pub verdict: Verdict,
+    /// Why: a sentence.
+    pub reason: String,
+    /// Seconds that it is expected to be down.
+    pub downtime_s: u64,
+    /// Where it goes: `GPU 0`, `gpu-a-02`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub moves_to: Option<String>,
+    /// The instances that it loses: GPU UUID and start.
+    pub loses: Vec<SlotRef>,
+}
+
+/// A place on a GPU: the identity of an instance across time, together with its profile.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotRef {
+    /// The GPU's UUID.
+    pub gpu: String,
+    /// The profile.
+    pub profile: ProfileName,
+    /// The placement.
+    #[serde(flatten)]
+    pub placement: Placement,
+}
+
+closed_list! {
+    /// What is checked again right before a step.
+    Guard {
+        /// Nobody uses the instance.
+        Unused = "unused",
+        /// The policy's window is open and the rest is expected to end in it.
+        Window = "window",
+        /// The disruption budgets allow it.
+        Budget = "budget",
+        /// There is a place for what is moved.
+        Capacity = "capacity",
+    }
+}
+
+closed_list! {
+    /// What a step is about.
+    Scope { /// One node: its agent's.
+        Node = "node", /// No node: the controller's.
+        Cluster = "cluster" }
+}
+
+/// A step. Its kind says everything: whoever carries it out has no choice left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique in its plan, ascending.
+    pub id: u32,
+    /// Steps that must be done before.
+    pub after: Vec<u32>,
+    /// Checked again right before.
+    pub guards: Vec<Guard>,
+    /// Whose.
+    pub scope: Scope,
+    /// Whether somebody is disturbed by it or by what it prepares.
+    pub disruptive: bool,
+    /// Why it is not carried out now (of the waiting codes); nothing that comes after it is either.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waits: Option<BlockCode>,
+    /// Seconds that it is expected to take.
+    pub estimate_s: u64,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: StepKind,
+}
+
+/// What a step does; the closed list of kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepKind {
+    /// Puts `sectile.dev/repartitioning:NoSchedule` on the node, so that nothing new lands on what goes.
+    Taint,
+    /// Takes it off.
+    Untaint,
+    /// Stops what holds or advertises the GPUs (device plugin, the policy's units and commands).
+    PauseClients {
+        /// Units of the policy's `clients.systemd` to stop.
+        units: Vec<String>,
+    },
+    /// Starts them again, so that what is there now is advertised.
+    ResumeClients {
+        /// Units to start again.
+        units: Vec<String>,
+    },
+    /// Restarts what advertises, without anything going: new instances become allocatable.
+    RefreshClients,
+    /// Asks the API server to evict a pod.
+    EvictPod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// Its UID: another pod of that name is not meant.
+        uid: String,
+        /// Seconds of grace; absent: its own.
+        grace_period_s: Option<u64>,
+        /// Deleted instead of evicted (a DaemonSet's).
+        delete: bool,
+    },
+    /// Waits until the pods are gone (404 or another UID).
+    AwaitGone {
+        /// `namespace/name` and UID of each.
+        pods: BTreeMap<String, String>,
+        /// Gives up after so many seconds.
+        timeout_s: u64,
+    },
+    /// Waits until the workloads of what was moved are ready again, or as ready as before.
+    AwaitReady {
+        /// `kind namespace/name` and how many pods were ready before.
+        workloads: BTreeMap<String, u32>,
+        /// Gives up after so many seconds.
+        timeout_s: u64,
+    },
+    /// Stops a unit.
+    StopUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// Gives a unit its MIG UUIDs and starts it; done when it is active.
+    StartUnit {
+        /// Its name.
+        unit: String,
+        /// The variable that takes the UUIDs.
+        env: String,
+        /// The instances whose UUIDs it gets.
+        slots: Vec<SlotRef>,
+    },
+    /// Runs a binding's `drain` command and polls `drained`.
+    DrainCommand {
+        /// The binding's name; the commands come from the tree, never from a plan file.
+        workload: String,
+    },
+    /// Runs a binding's `resume` command and polls `ready`.
+    ResumeCommand {
+        /// The binding's name.
+        workload: String,
+        /// The instances whose UUIDs it gets.
+        slots: Vec<SlotRef>,
+    },
+    /// Ends a process that the policy allows to end.
+    TerminateProcess {
+        /// Its id.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// Destroys the compute instances of a GPU instance, and then the instance.
+    DestroyInstance {
+        /// Which.
+        #[serde(flatten)]
+        slot: SlotRef,
+    },
+    /// Creates a GPU instance at its placement, and then its compute instances.
+    CreateInstance {
+        /// Where.
+        #[serde(flatten)]
+        slot: SlotRef,
+        /// Its compute instances, in order.
+        compute: Vec<ComputeName>,
+    },
+    /// Cuts an instance that stays into other compute instances.
+    RecutInstance {
+        /// Which.
+        #[serde(flatten)]
+        slot: SlotRef,
+        /// Its compute instances then, in order.
+        compute: Vec<ComputeName>,
+    },
+    /// Switches a GPU's MIG mode.
+    SetMigMode {
+        /// The GPU.
+        gpu: String,
+        /// On or off.
+        enabled: bool,
+    },
+    /// Resets a GPU whose pending mode must come into force; nothing where it is in force.
+    ResetGpu {
+        /// The GPU.
+        gpu: String,
+    },
+    /// Sets a workload's resource request and affinity (scope cluster).
+    BindWorkload {
+        /// The binding's name.
+        binding: String,
+        /// `Deployment`…
+        workload_kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The profile that each pod asks for.
+        profile: ProfileName,
+        /// How many of it.
+        per_replica: u32,
+    },
+}
+
+impl StepKind {
+    /// The word of the closed list, as in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            StepKind::Taint => "taint",
+            StepKind::Untaint => "untaint",
+            StepKind::PauseClients { .. } => "pause_clients",
+            StepKind::ResumeClients { .. } => "resume_clients",
+            StepKind::RefreshClients => "refresh_clients",
+            StepKind::EvictPod { .. } => "evict_pod",
+            StepKind::AwaitGone { .. } => "await_gone",
+            StepKind::AwaitReady { .. } => "await_ready",
+            StepKind::StopUnit { .. } => "stop_unit",
+            StepKind::StartUnit { .. } => "start_unit",
+            StepKind::DrainCommand { .. } => "drain_command",
+            StepKind::ResumeCommand { .. } => "resume_command",
+            StepKind::TerminateProcess { .. } => "terminate_process",
+            StepKind::DestroyInstance { .. } => "destroy_instance",
+            StepKind::CreateInstance { .. } => "create_instance",
+            StepKind::RecutInstance { .. } => "recut_instance",
+            StepKind::SetMigMode { .. } => "set_mig_mode",
+            StepKind::ResetGpu { .. } => "reset_gpu",
+            StepKind::BindWorkload { .. } => "bind_workload",
+        }
+    }
+}

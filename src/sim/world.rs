@@ -1,0 +1,214 @@
+//! The simulated world as data: everything that the simulators behind the ports share, and that a state file keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::observed::{Owner, PodPhase};
+use crate::model::{Digest, Placement, ProfileName, User};
+
+/// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    /// Of the fleet file that it began as.
+    pub fleet: Digest,
+    /// The virtual clock: milliseconds since the Unix epoch.
+    pub clock_ms: i64,
+    /// The next serial number: of handles, pods' UIDs, process ids.
+    pub next_serial: u64,
+    /// By name.
+    pub nodes: BTreeMap<String, SimNode>,
+    /// By `namespace/name`.
+    pub pods: BTreeMap<String, SimPod>,
+    /// Workloads of the cluster, in the fleet file's order.
+    pub workloads: Vec<SimWorkload>,
+    /// Disruption budgets.
+    pub budgets: Vec<SimBudget>,
+    /// Every destroy call on an instance that somebody held, successful or not. Sectile's own care keeps it empty.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimNode {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it is a node of the simulated cluster (otherwise bare metal).
+    pub in_cluster: bool,
+    /// Whether our taint is on it.
+    pub tainted: bool,
+    /// Whether what advertises its GPUs is paused.
+    pub clients_paused: bool,
+    /// Devices advertised when the clients last started: UUID and resource name.
+    pub advertised: BTreeMap<String, String>,
+    /// In PCI order.
+    pub gpus: Vec<SimGpu>,
+    /// systemd units, by name.
+    pub units: BTreeMap<String, SimUnit>,
+    /// Workloads that commands drain and resume, by binding name.
+    pub commands: BTreeMap<String, SimCommand>,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimGpu {
+    /// `GPU-…`.
+    pub uuid: String,
+    /// `00000000:17:00.0`.
+    pub pci: String,
+    /// The catalogue's id of the board.
+    pub board: String,
+    /// Whether logical starts are physical starts XOR half the GPU (constant per physical GPU).
+    pub half_swapped: bool,
+    /// MIG mode in force.
+    pub mode: bool,
+    /// MIG mode after the next reset.
+    pub pending: bool,
+    /// GPU instances, in order of creation.
+    pub instances: Vec<SimGi>,
+    /// Processes on the GPU as a whole.
+    pub processes: Vec<SimProcess>,
+    /// Whether it fell off the bus.
+    pub lost: bool,
+}
+
+/// A GPU instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimGi {
+    /// Of the handle; never used twice.
+    pub serial: u64,
+    /// The driver's id: a function of size and physical start.
+    pub id: u32,
+    /// `NVML_GPU_INSTANCE_PROFILE_*`.
+    pub profile_index: u32,
+    /// In memory slices, logical.
+    pub placement: Placement,
+    /// Compute instances, in order of creation.
+    pub compute: Vec<SimCi>,
+}
+
+/// A compute instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimCi {
+    /// Of the handle; never used twice.
+    pub serial: u64,
+    /// The lowest that was free in the GPU instance.
+    pub id: u32,
+    /// `NVML_COMPUTE_INSTANCE_PROFILE_*`.
+    pub profile_index: u32,
+    /// In compute slices of the GPU instance.
+    pub placement: Placement,
+    /// `MIG-…`: the same for the same place, whatever the profile.
+    pub uuid: String,
+    /// Processes on it.
+    pub processes: Vec<SimProcess>,
+}
+
+/// A process on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimProcess {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// A systemd unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimUnit {
+    /// Whether it is active.
+    pub active: bool,
+    /// UUIDs of the devices that it was given.
+    pub devices: Vec<String>,
+}
+
+/// A workload that commands drain and resume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimCommand {
+    /// UUIDs of the devices that it holds.
+    pub devices: Vec<String>,
+    /// When its drain is through, in the virtual clock's milliseconds.
+    pub drained_at_ms: Option<i64>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimPod {
+    /// Its UID.
+    pub uid: String,
+    /// Its controller.
+    pub owner: Option<Owner>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The resource that it asks for and how many of it.
+    pub requests: BTreeMap<String, u32>,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// UUIDs of the devices that it holds.
+    pub devices: BTreeSet<String>,
+    /// What it is doing.
+    pub phase: PodPhase,
+    /// When the phase ends by itself: a starting pod runs, a terminating one is gone.
+    pub until_ms: Option<i64>,
+    /// Its own grace, in seconds.
+    pub grace_period_s: u64,
+    /// Whether it has emptyDir volumes.
+    pub empty_dir: bool,
+    /// Whether it is a static pod's mirror.
+    pub mirror: bool,
+}
+
+/// A workload with a pod template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimWorkload {
+    /// `Deployment`, `StatefulSet`, `DaemonSet`, `Job`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Wanted pods.
+    pub replicas: u32,
+    /// Each pod asks for instances of this profile; `None`: for none.
+    pub profile: Option<ProfileName>,
+    /// So many of it.
+    pub per_replica: u32,
+    /// Labels of its pods.
+    pub labels: BTreeMap<String, String>,
+    /// Labels of the nodes that it may run on.
+    pub node_selector: BTreeMap<String, String>,
+    /// Seconds from binding to ready.
+    pub start_s: u64,
+    /// Seconds of grace.
+    pub grace_period_s: u64,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimBudget {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The workload whose pods it covers.
+    pub workload: String,
+    /// How many of its pods may be unavailable.
+    pub max_unavailable: u32,
+}
+
+/// A destroy call on an instance that somebody held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// When, in the virtual clock's milliseconds.
+    pub at_ms: i64,
+    /// On which node.
+    pub node: String,
+    /// On which GPU.
+    pub gpu: String,
+    /// The call: `nvmlGpuInstanceDestroy`, `nvmlComputeInstanceDestroy`, a reset…
+    pub call: String,
+    /// Who held it.
+    pub holders: Vec<User>,
+}
