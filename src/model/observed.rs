@@ -271,6 +271,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// GPU resources that it asks for: name and number.
     pub requests: BTreeMap<String, u32>,
+    /// Labels of the nodes that it may run on.
+    pub node_selector: BTreeMap<String, String>,
     /// UUIDs of the devices that it holds; unknown where the kubelet would not tell.
     pub devices: Known<BTreeSet<String>>,
     /// Whether it has emptyDir volumes.

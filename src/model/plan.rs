@@ -526,14 +526,6 @@ pub enum StepKind {
         /// Its compute instances, in order.
         compute: Vec<ComputeName>,
     },
-    /// Cuts an instance that stays into other compute instances.
-    RecutInstance {
-        /// Which.
-        #[serde(flatten)]
-        slot: SlotRef,
-        /// Its compute instances then, in order.
-        compute: Vec<ComputeName>,
-    },
     /// Switches a GPU's MIG mode.
     SetMigMode {
         /// The GPU.
@@ -582,7 +574,6 @@ impl StepKind {
             StepKind::TerminateProcess { .. } => "terminate_process",
             StepKind::DestroyInstance { .. } => "destroy_instance",
             StepKind::CreateInstance { .. } => "create_instance",
-            StepKind::RecutInstance { .. } => "recut_instance",
             StepKind::SetMigMode { .. } => "set_mig_mode",
             StepKind::ResetGpu { .. } => "reset_gpu",
             StepKind::BindWorkload { .. } => "bind_workload",

@@ -1,1 +1,70 @@
-//! To be written.
+//! The planner: pure, synchronous, total and deterministic. It knows no world beyond its arguments.
+//!
+//! [`target`] chooses what each GPU becomes, [`drain`] judges everybody who would be disturbed, [`order`] lays the
+//! steps in an order that is legal at every prefix, [`node`] puts a node's plan together, and [`check`] derives the
+//! invariants of any plan again without their code.
+
+pub mod assignment;
+pub mod bindings;
+pub mod check;
+pub mod cost;
+pub mod drain;
+pub mod movers;
+pub mod node;
+pub mod order;
+pub mod placement;
+pub mod report;
+pub mod steps;
+pub mod target;
+pub mod window;
+
+use jiff::Timestamp;
+
+use crate::model::plan::{ClusterPlan, FORMAT_VERSION, Summary};
+use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
+
+/// Plans every node that the tree was resolved for, and what belongs to no node.
+///
+/// Free instances of the cluster are promised once: the plans of two nodes never count on the same one.
+pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    let mut promises = order::Promises::new(observed);
+    let nodes: Vec<NodePlan> = desired
+        .nodes
+        .iter()
+        .map(|(name, wanted)| match observed.nodes.get(name) {
+            Some(node) => node::plan(wanted, node, observed, &mut promises, now),
+            None => node::unobserved(wanted, now),
+        })
+        .collect();
+    let cluster = bindings::plan(desired, observed, &nodes);
+    let summary = summary(&cluster, &nodes);
+    Plan { format_version: FORMAT_VERSION.to_owned(), desired: desired.revision.clone(), cluster, nodes, summary }
+}
+
+fn summary(cluster: &ClusterPlan, nodes: &[NodePlan]) -> Summary {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut sum = Summary { nodes: count(nodes.len()), blocked: count(cluster.blocked.len()), ..Summary::default() };
+    for node in nodes {
+        sum.changed += u32::from(!node.steps.is_empty());
+        sum.disrupt += count(node.disruptions.len());
+        sum.blocked += count(node.blocked.len());
+        for gpu in &node.gpus {
+            sum.keep += count(gpu.keep.len());
+            sum.destroy += count(gpu.destroy.len());
+            sum.create += count(gpu.create.len());
+        }
+    }
+    sum
+}
+
+/// Whether anything differs from what is desired: also what waits, not what is blocked for good.
+pub fn has_changes(plan: &Plan) -> bool {
+    let differs =
+        |node: &NodePlan| !node.steps.is_empty() || !node.waiting.is_empty() || node.state == NodeState::Waiting;
+    !plan.cluster.steps.is_empty() || plan.nodes.iter().any(differs)
+}
+
+/// Whether something is blocked until somebody acts.
+pub fn has_blocks(plan: &Plan) -> bool {
+    !plan.cluster.blocked.is_empty() || plan.nodes.iter().any(|node| !node.blocked.is_empty())
+}

@@ -1,0 +1,105 @@
+//! What belongs to no node: Kubernetes bindings against the workloads and what the layouts provide.
+
+use std::collections::BTreeMap;
+
+use crate::model::desired::{Binding, Desired, Target};
+use crate::model::observed::{Observed, WorkloadState};
+use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
+use crate::model::{NodePlan, ProfileName};
+
+use super::{cost, movers};
+
+/// Checks every binding, and sets the workloads of those that Sectile manages.
+pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> ClusterPlan {
+    let mut plan = ClusterPlan::default();
+    let mut least: BTreeMap<ProfileName, (u32, u32, Vec<String>)> = BTreeMap::new();
+    for binding in &desired.bindings {
+        let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
+        let covers = |node: &&NodePlan| {
+            desired.nodes.get(&node.name).is_some_and(|d| d.bindings.iter().any(|b| b.name == binding.name))
+        };
+        let provided: u32 = nodes.iter().filter(covers).map(|node| provided(node, observed, binding.profile)).sum();
+        let is = |w: &&WorkloadState| w.kind == *kind && w.namespace == *namespace && w.name == *name;
+        let found = observed.cluster.workloads.iter().find(is);
+        let profile = nodes
+            .iter()
+            .filter(covers)
+            .filter_map(|node| observed.nodes.get(&node.name))
+            .map(|node| movers::meant(node, binding.profile))
+            .next()
+            .unwrap_or(binding.profile);
+        let wanted = BTreeMap::from([(profile.resource(), binding.per_replica)]);
+        let matches = found.is_some_and(|w| w.requests == wanted);
+        plan.bindings.push(BindingReport {
+            name: binding.name.clone(),
+            target: format!("{kind} {namespace}/{name}"),
+            profile,
+            provided,
+            bound: found.map(|w| w.replicas * binding.per_replica),
+            matches,
+            manage: binding.manage,
+            source: binding.source.clone(),
+        });
+        let entry = least.entry(profile).or_default();
+        entry.0 += binding.per_replica;
+        entry.1 = entry.1.max(provided);
+        entry.2.push(binding.name.clone());
+        match found {
+            None if binding.manage => plan.blocked.push(Block {
+                code: BlockCode::NoSuchTarget,
+                message: format!("the cluster has no {kind} {namespace}/{name}"),
+                object: binding.source.to_string(),
+                hint: "create it, or take the binding out".to_owned(),
+            }),
+            Some(_) if binding.manage && !matches => plan.steps.push(step(plan.steps.len(), binding, profile)),
+            _ => {}
+        }
+    }
+    let nodes_known = desired.nodes.keys().all(|name| observed.nodes.contains_key(name));
+    for (profile, (wanted, provided, names)) in least {
+        if wanted > provided && nodes_known && !nodes.is_empty() {
+            plan.blocked.push(Block {
+                code: BlockCode::OverBound,
+                message: format!(
+                    "one pod each of {} wants {wanted} × {profile}, and the layouts provide {provided}",
+                    names.join(", ")
+                ),
+                object: names.join(", "),
+                hint: "add instances to a layout, or bind fewer".to_owned(),
+            });
+        }
+    }
+    plan
+}
+
+/// Instances of a profile that a node has once converged.
+fn provided(node: &NodePlan, observed: &Observed, profile: ProfileName) -> u32 {
+    let profile = observed.nodes.get(&node.name).map_or(profile, |n| movers::meant(n, profile));
+    let of = node.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)).filter(|i| i.profile == profile);
+    u32::try_from(of.count()).unwrap_or(u32::MAX)
+}
+
+fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {
+    let (workload_kind, namespace, name) = match &binding.target {
+        Target::Kubernetes { kind, namespace, name, .. } => (kind.clone(), namespace.clone(), name.clone()),
+        Target::Systemd { .. } | Target::Command { .. } => Default::default(),
+    };
+    let kind = StepKind::BindWorkload {
+        binding: binding.name.clone(),
+        workload_kind,
+        namespace,
+        name,
+        profile,
+        per_replica: binding.per_replica,
+    };
+    Step {
+        id: u32::try_from(before).unwrap_or(u32::MAX - 1) + 1,
+        after: Vec::new(),
+        guards: Vec::new(),
+        scope: Scope::Cluster,
+        disruptive: true,
+        waits: None,
+        estimate_s: cost::seconds(cost::step_ms(&kind)),
+        kind,
+    }
+}

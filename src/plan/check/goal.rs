@@ -1,0 +1,300 @@
+//! Where a node's steps lead: what the tree wants, no less than could be kept, nobody disturbed without need.
+
+use std::collections::BTreeSet;
+
+use crate::model::desired::{DesiredNode, Goal, GpuGoal, SharedGoal, Wanted};
+use crate::model::geometry::{Geometry, Placement};
+use crate::model::observed::{Known, ObservedCluster, ObservedGpu, ObservedNode, User};
+use crate::model::plan::{DisruptionKind, GpuPlan, NodePlan, PlanInstance, SlotRef, Verdict};
+use crate::model::profile::{ComputeName, ProfileName};
+
+use super::walk::{End, Paper};
+use super::{Findings, Invariant, rules};
+
+pub(super) fn check(
+    wanted: &DesiredNode,
+    seen: &ObservedNode,
+    cluster: &ObservedCluster,
+    plan: &NodePlan,
+    end: &End,
+    found: &mut Findings,
+) {
+    let listed: Vec<&String> = plan.gpus.iter().map(|g| &g.uuid).collect();
+    if listed != seen.gpus.iter().map(|g| &g.uuid).collect::<Vec<_>>() {
+        return found.add(Invariant::Target, None, "the plan does not list the node's GPUs");
+    }
+    let done =
+        plan.blocked.is_empty() && plan.waiting.iter().all(|b| plan.steps.iter().any(|s| s.waits == Some(b.code)));
+    for (gpu, listed) in seen.gpus.iter().zip(&plan.gpus) {
+        lists(gpu, listed, end, done, found);
+        let goal = goal_of(wanted, listed);
+        match goal {
+            None if listed.managed => found.add(Invariant::HandsOff, None, format!("nothing manages {}", gpu.uuid)),
+            Some(goal) if done => {
+                reached(gpu, goal, end, found);
+                kept_most(wanted, cluster, gpu, goal, listed, found);
+            }
+            _ => {}
+        }
+    }
+    for entry in &wanted.shared {
+        let with = |g: &&GpuPlan| g.source.as_ref() == Some(&entry.source);
+        let given = plan.gpus.iter().filter(with).count();
+        let foreign = plan.gpus.iter().filter(with).any(|g| !entry.eligible.contains(&g.uuid));
+        if done && (given != entry.count as usize || foreign) && entry.goal != Goal::HandsOff {
+            found.add(Invariant::Target, None, format!("{} is on {given} GPUs, or on a wrong one", entry.source));
+        }
+    }
+    disruptions(wanted, seen, plan, end, found);
+    if done {
+        bound(wanted, seen, end, found);
+    }
+}
+
+/// The goal of a GPU: its own entry's, or that of the shared entry which the plan says it was given.
+fn goal_of<'a>(wanted: &'a DesiredNode, listed: &GpuPlan) -> Option<&'a Goal> {
+    let own = wanted.gpus.get(&listed.uuid).map(|GpuGoal { goal, .. }| goal);
+    let shared = || {
+        let of = |s: &&SharedGoal| Some(&s.source) == listed.source.as_ref();
+        wanted.shared.iter().find(of).map(|s| &s.goal)
+    };
+    own.or_else(shared).filter(|goal| **goal != Goal::HandsOff)
+}
+
+fn slot(gpu: &str, i: &PlanInstance) -> SlotRef {
+    SlotRef { gpu: gpu.to_owned(), profile: i.profile, placement: i.placement() }
+}
+
+/// The lists of a GPU are what is there, and what the steps do.
+fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End, done: bool, found: &mut Findings) {
+    let there: BTreeSet<SlotRef> = gpu
+        .instances
+        .iter()
+        .map(|i| SlotRef { gpu: gpu.uuid.clone(), profile: i.profile, placement: i.placement })
+        .collect();
+    let of = |list: &[PlanInstance]| list.iter().map(|i| slot(&gpu.uuid, i)).collect::<BTreeSet<_>>();
+    let (keep, destroy, create) = (of(&listed.keep), of(&listed.destroy), of(&listed.create));
+    if keep.union(&destroy).cloned().collect::<BTreeSet<_>>() != there || !keep.is_disjoint(&destroy) {
+        found.add(Invariant::Target, None, format!("keep and destroy are not what is on {}", gpu.uuid));
+    }
+    let mine = |set: &BTreeSet<SlotRef>| set.iter().filter(|s| s.gpu == gpu.uuid).cloned().collect::<BTreeSet<_>>();
+    let (destroyed, created) = (mine(&end.destroyed), mine(&end.created));
+    if !destroyed.is_subset(&destroy) || !created.is_subset(&create) {
+        found.add(Invariant::Target, None, format!("steps do what {}'s lists do not say", gpu.uuid));
+    }
+    if done && (destroyed != destroy || created != create || end.modes.get(&gpu.uuid) != Some(&listed.mig.then)) {
+        found.add(Invariant::Target, None, format!("steps do not do all that {}'s lists say", gpu.uuid));
+    }
+    let same_compute = |a: &PlanInstance, b: &PlanInstance| {
+        let names = |i: &PlanInstance| rules::counts(i.compute.iter().map(|c| c.profile));
+        names(a) == names(b)
+    };
+    for new in &listed.create {
+        let again = listed.destroy.iter().find(|old| slot(&gpu.uuid, old) == slot(&gpu.uuid, new));
+        if again.is_some_and(|old| same_compute(old, new)) {
+            found.add(
+                Invariant::Needless,
+                None,
+                format!("{} at {} is destroyed and made again", new.profile, new.start),
+            );
+        }
+    }
+}
+
+type Kind = (ProfileName, Option<u32>, Vec<ComputeName>);
+
+/// What a goal's wants mean on a board.
+fn kinds(geometry: &Geometry, wants: &[Wanted]) -> Option<Vec<Kind>> {
+    let one = |want: &Wanted| {
+        let (profile, _) = geometry.resolve(want.profile)?;
+        let filling = vec![ComputeName { slices: profile.slices, of: profile.name }];
+        let named =
+            |list: &Vec<ComputeName>| list.iter().map(|c| ComputeName { slices: c.slices, of: profile.name }).collect();
+        let mut compute: Vec<ComputeName> = want.compute.as_ref().map_or(filling, named);
+        compute.sort();
+        Some((profile.name, want.start, compute))
+    };
+    wants.iter().map(one).collect()
+}
+
+/// The instances at the end are the wanted ones.
+fn reached(gpu: &ObservedGpu, goal: &Goal, end: &End, found: &mut Findings) {
+    let none = Vec::new();
+    let papers = end.gpus.get(&gpu.uuid).unwrap_or(&none);
+    let on = end.modes.get(&gpu.uuid) == Some(&true);
+    let right = match goal {
+        Goal::HandsOff => true,
+        Goal::MigOff => papers.is_empty() && !on,
+        Goal::Instances(wants) => {
+            let kinds = gpu.geometry.as_ref().and_then(|g| kinds(g, wants));
+            on && kinds.is_some_and(|kinds| matches(kinds, papers))
+        }
+    };
+    if !right {
+        found.add(Invariant::Target, None, format!("{} does not become what the tree says", gpu.uuid));
+    }
+}
+
+fn matches(mut kinds: Vec<Kind>, papers: &[Paper]) -> bool {
+    // Fixed ones take theirs first; what is left of a kind is interchangeable.
+    kinds.sort_by_key(|k| k.1.is_none());
+    let mut left: Vec<&Paper> = papers.iter().collect();
+    for (profile, start, compute) in kinds {
+        let fits =
+            |p: &&Paper| p.profile == profile && p.compute == compute && start.is_none_or(|s| s == p.placement.start);
+        let Some(at) = left.iter().position(fits) else { return false };
+        left.remove(at);
+    }
+    left.is_empty()
+}
+
+/// No legal layout of what is wanted keeps more weight: every heavier subset of what is there fails.
+fn kept_most(
+    wanted: &DesiredNode,
+    cluster: &ObservedCluster,
+    gpu: &ObservedGpu,
+    goal: &Goal,
+    listed: &GpuPlan,
+    found: &mut Findings,
+) {
+    let Goal::Instances(wants) = goal else { return };
+    let Some(geometry) = &gpu.geometry else { return };
+    let Some(kinds) = kinds(geometry, wants) else { return };
+    let weight = |users: &Known<Vec<User>>| match users {
+        Known::Unknown => super::super::cost::REFUSED,
+        Known::Known(users) => {
+            let of = |u: &User| match rules::spared(wanted, cluster, u) {
+                Some(_) => super::super::cost::REFUSED,
+                None => super::super::cost::USER,
+            };
+            super::super::cost::IDLE + users.iter().map(of).sum::<u64>()
+        }
+    };
+    let all: Vec<(Kind, Placement, u64)> = gpu
+        .instances
+        .iter()
+        .map(|i| {
+            let mut compute: Vec<_> = i.compute.iter().map(|c| c.profile).collect();
+            compute.sort();
+            ((i.profile, None, compute), i.placement, weight(&i.all_users()))
+        })
+        .collect();
+    let is_kept = |at: &Placement| listed.keep.iter().any(|k| k.placement() == *at);
+    let kept: u64 = all.iter().filter(|(_, at, _)| is_kept(at)).map(|(.., w)| w).sum();
+    // Boards hold at most 8 instances; past 16 the subsets are too many, and no board is known that has so many.
+    let few = all.len().min(16);
+    for mask in 0..1u32 << few {
+        let chosen: Vec<_> = all.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, x)| x).collect();
+        if chosen.iter().map(|(.., w)| w).sum::<u64>() <= kept {
+            continue;
+        }
+        if keeps(geometry, &kinds, &chosen) {
+            let message = format!("{} could keep more of what is there", gpu.uuid);
+            return found.add(Invariant::KeptMost, None, message);
+        }
+    }
+}
+
+/// Whether the wants can be met with all of `chosen` kept in place.
+fn keeps(geometry: &Geometry, kinds: &[Kind], chosen: &[&(Kind, Placement, u64)]) -> bool {
+    let mut rest: Vec<Kind> = kinds.to_vec();
+    let mut set = Vec::new();
+    for ((profile, _, compute), at, _) in chosen {
+        let fits = |fixed: bool| {
+            move |k: &Kind| k.0 == *profile && k.2 == *compute && k.1 == if fixed { Some(at.start) } else { None }
+        };
+        // A want that is fixed to this very place is met by it alone, so it is taken first.
+        let Some(i) = rest.iter().position(fits(true)).or_else(|| rest.iter().position(fits(false))) else {
+            return false;
+        };
+        rest.remove(i);
+        set.push((*profile, *at));
+    }
+    let rest: Vec<_> = rest.into_iter().map(|(profile, start, _)| (profile, start)).collect();
+    rules::illegal(geometry, &set).is_none() && rules::completes(geometry, &mut set, &rest)
+}
+
+/// Everybody who is moved is listed as such, and had to be.
+fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: &End, found: &mut Findings) {
+    let users: BTreeSet<User> = plan
+        .disruptions
+        .iter()
+        .filter(|d| d.verdict == Verdict::Move)
+        .filter_map(|d| match d.kind {
+            DisruptionKind::Pod => Some(User::Pod { namespace: d.namespace.clone()?, name: d.name.clone() }),
+            DisruptionKind::Unit => Some(User::Unit(d.name.clone())),
+            DisruptionKind::Command => Some(User::Command(d.name.clone())),
+            DisruptionKind::Process => None,
+        })
+        .collect();
+    let moved: BTreeSet<User> = end.moved.iter().filter(|u| !matches!(u, User::Process { .. })).cloned().collect();
+    if moved != users {
+        found.add(Invariant::Verdicts, None, "who is moved is not who is listed as moving");
+    }
+    for user in &moved {
+        let loses = seen.gpus.iter().any(|gpu| {
+            let on = |users: &Known<Vec<User>>| users.known().is_some_and(|u| u.contains(user));
+            let slot = |i: &crate::model::GpuInstance| SlotRef {
+                gpu: gpu.uuid.clone(),
+                profile: i.profile,
+                placement: i.placement,
+            };
+            let destroyed = gpu.instances.iter().any(|i| on(&i.all_users()) && end.destroyed.contains(&slot(i)));
+            let first = gpu.instances.is_empty() && end.created.iter().any(|s| s.gpu == gpu.uuid);
+            let switched = end.modes.get(&gpu.uuid) != Some(&gpu.mig.current);
+            destroyed || on(&gpu.users) && (first || switched)
+        });
+        // Units and commands also move when they hold something else than they are bound to.
+        let rebound = !matches!(user, User::Pod { .. }) && !holds_its_own(wanted, seen, user);
+        if !loses && !rebound {
+            found.add(Invariant::Verdicts, None, format!("{user} is moved without need"));
+        }
+    }
+}
+
+/// Whether a unit or command holds exactly what it is bound to now.
+fn holds_its_own(wanted: &DesiredNode, seen: &ObservedNode, user: &User) -> bool {
+    wanted.bindings.iter().filter(|b| names(&b.target, &b.name, user)).all(|binding| {
+        let held: Vec<ProfileName> = seen
+            .gpus
+            .iter()
+            .flat_map(|gpu| &gpu.instances)
+            .filter(|i| i.all_users().known().is_some_and(|u| u.contains(user)))
+            .map(|i| i.profile)
+            .collect();
+        held.len() == binding.per_replica as usize && held.iter().all(|p| alike(*p, binding.profile))
+    })
+}
+
+fn names(target: &crate::model::Target, binding: &str, user: &User) -> bool {
+    match (target, user) {
+        (crate::model::Target::Systemd { unit, .. }, User::Unit(name)) => unit == name,
+        (crate::model::Target::Command { .. }, User::Command(name)) => binding == name,
+        _ => false,
+    }
+}
+
+/// Whether an instance's profile may be what a binding's name means: names drift by 1 GB, or leave the memory out.
+fn alike(have: ProfileName, want: ProfileName) -> bool {
+    let memory = match (have.memory_gb, want.memory_gb) {
+        (Some(have), Some(want)) => have.abs_diff(want) <= 1,
+        _ => true,
+    };
+    have.slices == want.slices && have.attribute == want.attribute && memory
+}
+
+/// At the end every unit and command that is bound here, and is here, holds what it is bound to.
+fn bound(wanted: &DesiredNode, seen: &ObservedNode, end: &End, found: &mut Findings) {
+    for binding in &wanted.bindings {
+        let user = match &binding.target {
+            crate::model::Target::Systemd { unit, .. } if seen.units.contains_key(unit) => User::Unit(unit.clone()),
+            crate::model::Target::Command { .. } => User::Command(binding.name.clone()),
+            _ => continue,
+        };
+        let held = end.gpus.values().flatten().filter(|p| p.users.as_ref().is_some_and(|u| u.contains(&user)));
+        let held: Vec<ProfileName> = held.map(|p| p.profile).collect();
+        if held.len() != binding.per_replica as usize || !held.iter().all(|p| alike(*p, binding.profile)) {
+            found.add(Invariant::Target, None, format!("{user} does not end with what it is bound to"));
+        }
+    }
+}

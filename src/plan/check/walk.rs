@@ -1,0 +1,382 @@
+//! Carries a node's steps out on paper, and looks at every prefix.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::desired::{DesiredNode, Goal, Target};
+use crate::model::geometry::Placement;
+use crate::model::observed::{Known, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
+use crate::model::plan::{Guard, NodePlan, Scope, SlotRef, Step, StepKind};
+use crate::model::policy::ModeChange;
+use crate::model::profile::{ComputeName, ProfileName};
+
+use super::{Findings, Invariant, rules};
+
+/// An instance on paper.
+#[derive(Clone, Debug)]
+pub(super) struct Paper {
+    pub(super) profile: ProfileName,
+    pub(super) placement: Placement,
+    /// Sorted.
+    pub(super) compute: Vec<ComputeName>,
+    /// Who uses it; `None`: unknown.
+    pub(super) users: Option<BTreeSet<User>>,
+}
+
+/// Where the steps lead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct End {
+    /// Instances by GPU.
+    pub(super) gpus: BTreeMap<String, Vec<Paper>>,
+    /// MIG modes by GPU.
+    pub(super) modes: BTreeMap<String, bool>,
+    /// Slots destroyed and created by the steps.
+    pub(super) destroyed: BTreeSet<SlotRef>,
+    pub(super) created: BTreeSet<SlotRef>,
+    /// Who was disturbed.
+    pub(super) moved: BTreeSet<User>,
+}
+
+struct Walk<'a> {
+    wanted: &'a DesiredNode,
+    seen: &'a ObservedNode,
+    cluster: &'a ObservedCluster,
+    found: &'a mut Findings,
+    end: End,
+    whole: BTreeMap<String, Option<BTreeSet<User>>>,
+    tainted: bool,
+    paused: bool,
+    leaving: BTreeSet<User>,
+    evicted: BTreeMap<String, u32>,
+}
+
+/// Walks all steps in order.
+pub(super) fn walk(
+    wanted: &DesiredNode,
+    seen: &ObservedNode,
+    cluster: &ObservedCluster,
+    plan: &NodePlan,
+    found: &mut Findings,
+) -> End {
+    let in_cluster = seen.cluster.clone().unwrap_or_default();
+    let known = |users: &Known<Vec<User>>| users.known().map(|u| u.iter().cloned().collect::<BTreeSet<_>>());
+    let paper = |gpu: &ObservedGpu| {
+        let one = |i: &crate::model::GpuInstance| {
+            let mut compute: Vec<_> = i.compute.iter().map(|c| c.profile).collect();
+            compute.sort();
+            Paper { profile: i.profile, placement: i.placement, compute, users: known(&i.all_users()) }
+        };
+        gpu.instances.iter().map(one).collect::<Vec<_>>()
+    };
+    let end = End {
+        gpus: seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), paper(gpu))).collect(),
+        modes: seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.mig.current)).collect(),
+        ..End::default()
+    };
+    let whole = seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), known(&gpu.users))).collect();
+    let mut walk = Walk {
+        wanted,
+        seen,
+        cluster,
+        found,
+        end,
+        whole,
+        tainted: in_cluster.tainted,
+        paused: in_cluster.clients_paused,
+        leaving: BTreeSet::new(),
+        evicted: BTreeMap::new(),
+    };
+    for step in &plan.steps {
+        walk.step(step);
+    }
+    if walk.tainted || walk.paused {
+        let last = plan.steps.last().map(|s| s.id);
+        // A node whose layout does not fit is left alone, also what an earlier run left on it.
+        if wanted.blocked.is_empty() {
+            walk.found.add(Invariant::Bracket, last, "the node is left tainted or paused");
+        }
+    }
+    if !walk.leaving.is_empty() {
+        walk.found.add(Invariant::Bracket, None, "a pod is evicted and never waited for");
+    }
+    walk.end
+}
+
+impl Walk<'_> {
+    fn add(&mut self, invariant: Invariant, step: &Step, message: impl Into<String>) {
+        self.found.add(invariant, Some(step.id), message);
+    }
+
+    fn step(&mut self, step: &Step) {
+        if step.scope != Scope::Node {
+            self.add(Invariant::Foreign, step, "it is no step of a node's");
+        }
+        match &step.kind {
+            StepKind::Taint => {
+                self.cluster_only(step);
+                self.tainted = true;
+            }
+            StepKind::Untaint => {
+                if !self.tainted || self.paused {
+                    self.add(
+                        Invariant::Bracket,
+                        step,
+                        "it takes off a taint that is not on, or while clients are paused",
+                    );
+                }
+                self.tainted = false;
+            }
+            StepKind::PauseClients { units } => {
+                let policy = self.wanted.policy.clone().unwrap_or_default();
+                if !units.iter().all(|u| policy.clients.systemd.contains(u)) {
+                    self.add(Invariant::Foreign, step, "it stops a unit that the policy does not name");
+                }
+                self.paused = true;
+            }
+            StepKind::ResumeClients { .. } => {
+                if !self.paused {
+                    self.add(Invariant::Bracket, step, "it resumes what is not paused");
+                }
+                self.paused = false;
+            }
+            StepKind::RefreshClients => self.cluster_only(step),
+            StepKind::EvictPod { namespace, pod, uid, .. } => self.evict(step, namespace, pod, uid),
+            StepKind::AwaitGone { pods, .. } => self.await_gone(step, pods),
+            StepKind::AwaitReady { .. } => {
+                if self.tainted {
+                    self.add(Invariant::Bracket, step, "it waits for pods while the node is tainted");
+                }
+                self.evicted.clear();
+            }
+            StepKind::StopUnit { unit } => self.disturb(step, User::Unit(unit.clone())),
+            StepKind::DrainCommand { workload } => self.disturb(step, User::Command(workload.clone())),
+            StepKind::TerminateProcess { pid, name } => {
+                self.disturb(step, User::Process { pid: *pid, name: name.clone() });
+            }
+            StepKind::StartUnit { unit, slots, .. } => self.start(step, User::Unit(unit.clone()), slots),
+            StepKind::ResumeCommand { workload, slots } => self.start(step, User::Command(workload.clone()), slots),
+            StepKind::DestroyInstance { slot } => self.destroy(step, slot),
+            StepKind::CreateInstance { slot, compute } => self.create(step, slot, compute),
+            StepKind::SetMigMode { gpu, enabled } => {
+                self.switch(step, gpu);
+                self.end.modes.insert(gpu.clone(), *enabled);
+            }
+            StepKind::ResetGpu { gpu } => self.switch(step, gpu),
+            StepKind::BindWorkload { .. } => self.add(Invariant::Foreign, step, "it belongs to the cluster"),
+        }
+    }
+
+    fn cluster_only(&mut self, step: &Step) {
+        if self.seen.cluster.is_none() {
+            self.add(Invariant::Foreign, step, "the node is in no cluster");
+        }
+    }
+
+    fn guarded(&mut self, step: &Step, guard: Guard) {
+        if !step.guards.contains(&guard) {
+            self.add(Invariant::Guards, step, format!("it lacks the guard {guard}"));
+        }
+    }
+
+    fn windowed(&mut self, step: &Step) {
+        if self.wanted.policy.as_ref().is_some_and(|p| p.window.is_some()) {
+            self.guarded(step, Guard::Window);
+        }
+        if !step.disruptive {
+            self.add(Invariant::Guards, step, "it disturbs somebody and does not say so");
+        }
+        if self.wanted.policy.is_none() {
+            self.add(Invariant::Verdicts, step, "no policy allows to disturb anybody here");
+        }
+    }
+
+    fn evict(&mut self, step: &Step, namespace: &str, name: &str, uid: &str) {
+        let user = User::Pod { namespace: namespace.to_owned(), name: name.to_owned() };
+        let pod = self.cluster.pods.iter().find(|p| p.namespace == namespace && p.name == name && p.uid == uid);
+        let Some(pod) = pod.filter(|p| p.node.as_deref() == Some(self.seen.name.as_str())) else {
+            return self.add(Invariant::Foreign, step, "this node runs no such pod");
+        };
+        self.guarded(step, Guard::Budget);
+        self.guarded(step, Guard::Capacity);
+        self.windowed(step);
+        if !self.tainted {
+            self.add(Invariant::Bracket, step, "a pod is evicted from a node without taint, and may come back");
+        }
+        if let Some(why) = rules::spared(self.wanted, self.cluster, &user) {
+            self.add(Invariant::Verdicts, step, format!("{} is {why}", pod.id()));
+        }
+        let owner = pod.owner.as_ref().map(|o| o.name.clone());
+        let covers = |b: &&crate::model::Budget| b.namespace == namespace && Some(&b.workload) == owner.as_ref();
+        let budgets: Vec<_> = self.cluster.budgets.iter().filter(covers).cloned().collect();
+        for budget in budgets {
+            let n = self.evicted.entry(format!("{}/{}", budget.namespace, budget.name)).or_default();
+            *n += 1;
+            if *n > budget.allowed {
+                self.add(
+                    Invariant::Budgets,
+                    step,
+                    format!("{}/{} allows {}", budget.namespace, budget.name, budget.allowed),
+                );
+            }
+        }
+        self.leaving.insert(user.clone());
+        self.end.moved.insert(user);
+    }
+
+    fn await_gone(&mut self, step: &Step, pods: &BTreeMap<String, String>) {
+        for (id, uid) in pods {
+            let pod = self.cluster.pods.iter().find(|p| p.id() == *id && p.uid == *uid);
+            let Some(pod) = pod else {
+                self.add(Invariant::Foreign, step, format!("nobody knows a pod {id} of that UID"));
+                continue;
+            };
+            let user = User::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
+            let ends = pod.phase == PodPhase::Terminating;
+            if !self.leaving.remove(&user) && !ends {
+                self.add(Invariant::Vacated, step, format!("{id} is waited for and was not evicted"));
+            }
+            self.end.moved.insert(user.clone());
+            self.forget(&user);
+        }
+    }
+
+    fn disturb(&mut self, step: &Step, user: User) {
+        self.windowed(step);
+        let there = match &user {
+            User::Unit(unit) => self.seen.units.contains_key(unit),
+            _ => true,
+        };
+        if !there {
+            self.add(Invariant::Foreign, step, "the node has no such unit");
+        }
+        if let Some(why) = rules::spared(self.wanted, self.cluster, &user) {
+            self.add(Invariant::Verdicts, step, why);
+        }
+        self.forget(&user);
+        self.end.moved.insert(user);
+    }
+
+    fn forget(&mut self, user: &User) {
+        for paper in self.end.gpus.values_mut().flatten() {
+            if let Some(users) = &mut paper.users {
+                users.remove(user);
+            }
+        }
+        for users in self.whole.values_mut().flatten() {
+            users.remove(user);
+        }
+    }
+
+    fn start(&mut self, step: &Step, user: User, slots: &[SlotRef]) {
+        let binding = self.wanted.bindings.iter().find(|b| match (&b.target, &user) {
+            (Target::Systemd { unit, .. }, User::Unit(name)) => unit == name,
+            (Target::Command { .. }, User::Command(name)) => b.name == *name,
+            _ => false,
+        });
+        let Some(binding) = binding else {
+            return self.add(Invariant::Foreign, step, "no binding names it");
+        };
+        if slots.len() != binding.per_replica as usize {
+            self.add(Invariant::Target, step, "it is not given as many instances as it is bound to");
+        }
+        if self.seen.cluster.is_some() && self.paused {
+            self.add(Invariant::Bracket, step, "it starts while the clients are paused");
+        }
+        for slot in slots {
+            let papers = self.end.gpus.get_mut(&slot.gpu).map(Vec::as_mut_slice).unwrap_or_default();
+            let free = papers.iter_mut().find(|p| p.profile == slot.profile && p.placement == slot.placement);
+            match free.and_then(|p| p.users.as_mut()).filter(|users| users.is_empty()) {
+                Some(users) => {
+                    users.insert(user.clone());
+                }
+                None => self.add(Invariant::Vacated, step, "it is given an instance that is not there or not free"),
+            }
+        }
+    }
+
+    fn managed(&self, gpu: &str) -> bool {
+        let goals = self.wanted.gpus.get(gpu).map(|g| &g.goal).into_iter();
+        let shared = self.wanted.shared.iter().filter(|s| s.eligible.contains(gpu)).map(|s| &s.goal);
+        goals.chain(shared).any(|goal| *goal != Goal::HandsOff)
+    }
+
+    fn gpu(&mut self, step: &Step, uuid: &str) -> Option<ObservedGpu> {
+        let gpu = self.seen.gpus.iter().find(|g| g.uuid == uuid).cloned();
+        if gpu.is_none() {
+            self.add(Invariant::Foreign, step, format!("this node has no {uuid}"));
+        } else if !self.managed(uuid) {
+            self.add(Invariant::HandsOff, step, format!("nobody manages {uuid}"));
+        }
+        gpu
+    }
+
+    fn destroy(&mut self, step: &Step, slot: &SlotRef) {
+        self.guarded(step, Guard::Unused);
+        if self.gpu(step, &slot.gpu).is_none() {
+            return;
+        }
+        if self.seen.cluster.is_some() && !(self.tainted && self.paused) {
+            self.add(Invariant::Bracket, step, "an instance is destroyed while pods may be given it");
+        }
+        let papers = self.end.gpus.entry(slot.gpu.clone()).or_default();
+        let at = papers.iter().position(|p| p.profile == slot.profile && p.placement == slot.placement);
+        let Some(paper) = at.map(|at| papers.remove(at)) else {
+            return self.add(Invariant::Legal, step, "it destroys an instance that is not there");
+        };
+        match paper.users {
+            None => self.add(Invariant::Vacated, step, "nobody knows who uses it"),
+            Some(users) if !users.is_empty() => self.add(Invariant::Vacated, step, format!("{users:?} use it")),
+            Some(_) => {}
+        }
+        self.end.destroyed.insert(slot.clone());
+    }
+
+    fn create(&mut self, step: &Step, slot: &SlotRef, compute: &[ComputeName]) {
+        let Some(gpu) = self.gpu(step, &slot.gpu) else { return };
+        if self.end.modes.get(&slot.gpu) != Some(&true) {
+            self.add(Invariant::Legal, step, "the GPU's MIG mode is off then");
+        }
+        let papers = self.end.gpus.entry(slot.gpu.clone()).or_default();
+        let whole = self.whole.get(&slot.gpu).cloned().flatten();
+        let busy = papers.is_empty() && whole.is_none_or(|users| !users.is_empty());
+        let mut compute = compute.to_vec();
+        compute.sort();
+        let slices: u32 = compute.iter().map(|c| c.slices).sum();
+        let foreign = compute.iter().any(|c| c.of != slot.profile) || slices > slot.profile.slices;
+        papers.push(Paper { profile: slot.profile, placement: slot.placement, compute, users: Some(BTreeSet::new()) });
+        let set: Vec<_> = papers.iter().map(|p| (p.profile, p.placement)).collect();
+        let illegal = match &gpu.geometry {
+            Some(geometry) => rules::illegal(geometry, &set),
+            None => Some("nobody knows what this GPU can be cut into".to_owned()),
+        };
+        if let Some(why) = illegal {
+            self.add(Invariant::Legal, step, why);
+        }
+        if foreign {
+            self.add(Invariant::Legal, step, "its compute instances don't fit into it");
+        }
+        if busy {
+            self.add(Invariant::Vacated, step, "the GPU's first instance is created while somebody uses the GPU");
+        }
+        self.end.created.insert(slot.clone());
+    }
+
+    fn switch(&mut self, step: &Step, uuid: &str) {
+        self.guarded(step, Guard::Unused);
+        let Some(gpu) = self.gpu(step, uuid) else { return };
+        if self.end.gpus.get(uuid).is_some_and(|papers| !papers.is_empty()) {
+            self.add(Invariant::Legal, step, "the GPU has instances then");
+        }
+        let users = self.whole.get(uuid).cloned().flatten();
+        if users.is_none_or(|users| !users.is_empty()) {
+            self.add(Invariant::Vacated, step, "somebody uses the GPU, or nobody knows");
+        }
+        let rules = self.wanted.policy.as_ref().map(|p| p.gpu).unwrap_or_default();
+        let reset = matches!(step.kind, StepKind::ResetGpu { .. });
+        if rules.mode_change == ModeChange::Refuse || (reset && gpu.mig.resetless) {
+            self.add(Invariant::Verdicts, step, "the policy refuses it, or the board does not need it");
+        }
+        if self.seen.cluster.is_some() && !(self.tainted && self.paused) {
+            self.add(Invariant::Bracket, step, "a mode changes while pods may be given the GPU");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Verdicts on everybody who would be disturbed, all of them before the first is: in kubectl drain's words, each with
+//! the policy key that overrides it.
+
+use std::collections::BTreeMap;
+
+use crate::model::desired::{Binding, DesiredNode, Target};
+use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
+use crate::model::plan::{Block, BlockCode};
+use crate::model::policy::{DaemonSets, PodSelector, Policy, Processes};
+
+/// Annotations that ask not to be disturbed, with the value that asks it.
+const ANNOTATIONS: [(&str, &str); 3] = [
+    ("sectile.dev/do-not-disrupt", "true"),
+    ("karpenter.sh/do-not-disrupt", "true"),
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+];
+
+/// What is said of disturbing somebody, before budgets and room are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It may be moved, and why that is so.
+    Move(String),
+    /// It may not, until somebody acts or (for codes that wait) until it ends by itself.
+    No(Block),
+}
+
+/// Everything that verdicts depend on.
+#[derive(Debug)]
+pub struct Court<'a> {
+    policy: Option<&'a Policy>,
+    bindings: &'a [Binding],
+    pods: BTreeMap<(&'a str, &'a str), &'a Pod>,
+}
+
+impl<'a> Court<'a> {
+    /// A court for one node.
+    pub fn new(desired: &'a DesiredNode, cluster: &'a ObservedCluster) -> Self {
+        let pods = cluster.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect();
+        Court { policy: desired.policy.as_ref(), bindings: &desired.bindings, pods }
+    }
+
+    /// The pod of that name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&'a Pod> {
+        self.pods.get(&(namespace, name)).copied()
+    }
+
+    /// The binding of a unit.
+    pub fn unit(&self, unit: &str) -> Option<&'a Binding> {
+        self.bindings.iter().find(|b| matches!(&b.target, Target::Systemd { unit: u, .. } if u == unit))
+    }
+
+    /// The binding of a workload that commands drain.
+    pub fn command(&self, name: &str) -> Option<&'a Binding> {
+        self.bindings.iter().find(|b| b.name == name && matches!(b.target, Target::Command { .. }))
+    }
+
+    /// Judges one user.
+    pub fn judge(&self, user: &User) -> Ruling {
+        match user {
+            User::Pod { namespace, name } => match self.pod(namespace, name) {
+                Some(pod) => self.judge_pod(pod),
+                None => no(
+                    BlockCode::UnknownUsers,
+                    user,
+                    "the kubelet says that this pod holds it, and the API server does not know the pod",
+                    "wait until they agree, or look at the node with `kubectl describe node`",
+                ),
+            },
+            User::Unit(unit) => match self.unit(unit) {
+                Some(binding) => Ruling::Move(format!("bound by {}", binding.source)),
+                None => no(
+                    BlockCode::UnboundUser,
+                    user,
+                    "no [[workload]] binds this unit, so nobody said how to move it",
+                    "bind the unit, or stop it",
+                ),
+            },
+            User::Command(name) => match self.command(name) {
+                Some(binding) => Ruling::Move(format!("bound by {}", binding.source)),
+                None => no(
+                    BlockCode::UnboundUser,
+                    user,
+                    "no [[workload]] of that name binds it, so nobody said how to move it",
+                    "bind it with [workload.command], or end it",
+                ),
+            },
+            User::Process { .. } => self.judge_process(user),
+        }
+    }
+
+    fn judge_process(&self, user: &User) -> Ruling {
+        let rule = self.policy.map_or(Processes::Refuse, |p| p.protect.processes);
+        match rule {
+            Processes::Terminate => Ruling::Move("protect.processes = \"terminate\"".to_owned()),
+            Processes::Wait => no(
+                BlockCode::ProcessWait,
+                user,
+                "it still runs, and protect.processes = \"wait\"",
+                "it ends by itself, or end it",
+            ),
+            Processes::Refuse => no(
+                BlockCode::Process,
+                user,
+                "a process that no binding explains uses the GPU",
+                "end it, bind it, or set protect.processes = \"wait\" or \"terminate\"",
+            ),
+        }
+    }
+
+    fn judge_pod(&self, pod: &Pod) -> Ruling {
+        if pod.phase == PodPhase::Terminating {
+            return Ruling::Move("it terminates already".to_owned());
+        }
+        let defaults = Policy::default();
+        let policy = self.policy.unwrap_or(&defaults);
+        let refuse = |code, message: String, hint: &str| {
+            Ruling::No(Block { code, message, object: format!("pod {}", pod.id()), hint: hint.to_owned() })
+        };
+        if pod.mirror {
+            let message = "a static pod of the node's own; the API server can't evict it".to_owned();
+            return refuse(BlockCode::MirrorPod, message, "take its manifest off the node");
+        }
+        if let Some(selector) = policy.protect.pods.iter().find(|s| selects(s, pod)) {
+            let message = format!("protected by {}", selector.source);
+            return refuse(
+                BlockCode::Protected,
+                message,
+                "take it out of protect.pods, or leave its instance in the layout",
+            );
+        }
+        let asked = ANNOTATIONS.iter().find(|(key, value)| pod.annotations.get(*key).is_some_and(|v| v == value));
+        if let Some((key, value)) = asked.filter(|_| policy.protect.annotations) {
+            let message = format!("it is annotated {key}={value}");
+            return refuse(
+                BlockCode::Annotated,
+                message,
+                "take the annotation off, or set protect.annotations = false",
+            );
+        }
+        match &pod.owner {
+            None if !policy.drain.force => {
+                let message = "it has no controller that would make it anew".to_owned();
+                refuse(BlockCode::UnmanagedPod, message, "set drain.force = true to delete it for good, or delete it")
+            }
+            Some(owner) if owner.kind == "DaemonSet" && policy.drain.daemonsets == DaemonSets::Refuse => {
+                let message = format!("DaemonSet {} manages it", owner.name);
+                refuse(BlockCode::DaemonSetPod, message, "set drain.daemonsets = \"delete\"")
+            }
+            _ if pod.empty_dir && !policy.drain.delete_emptydir_data => {
+                let message = "its emptyDir data would be lost".to_owned();
+                refuse(BlockCode::EmptyDir, message, "set drain.delete_emptydir_data = true")
+            }
+            Some(owner) => Ruling::Move(format!("{} {} makes it anew", owner.kind, owner.name)),
+            None => Ruling::Move("drain.force = true: it is deleted for good".to_owned()),
+        }
+    }
+}
+
+fn no(code: BlockCode, user: &User, message: &str, hint: &str) -> Ruling {
+    Ruling::No(Block { code, message: message.to_owned(), object: user_name(user), hint: hint.to_owned() })
+}
+
+/// How messages name a user.
+pub fn user_name(user: &User) -> String {
+    match user {
+        User::Pod { namespace, name } => format!("pod {namespace}/{name}"),
+        User::Unit(unit) => format!("unit {unit}"),
+        User::Command(name) => format!("workload {name}"),
+        User::Process { pid, name } => format!("process {pid} {name}").trim_end().to_owned(),
+    }
+}
+
+/// Whether a selector of `protect.pods` means the pod.
+fn selects(selector: &PodSelector, pod: &Pod) -> bool {
+    selector.namespace.as_deref().is_none_or(|glob| glob_matches(glob, &pod.namespace))
+        && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+}
+
+/// A shell glob of `*` and `?` alone, which is all that a namespace's pattern needs.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    match glob.chars().next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = glob.get(1..).unwrap_or("");
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.filter_map(|at| text.get(at..)).any(|tail| glob_matches(rest, tail))
+        }
+        Some(first) => text.chars().next().is_some_and(|c| {
+            let rest = |s: &str, by: usize| s.get(by..).map(str::to_owned).unwrap_or_default();
+            (first == '?' || first == c) && glob_matches(&rest(glob, first.len_utf8()), &rest(text, c.len_utf8()))
+        }),
+    }
+}

@@ -1,0 +1,176 @@
+//! Who is disturbed by a node's targets: everybody on an instance that goes, on a GPU whose mode changes, and units
+//! and commands that hold something else than their binding says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::desired::{Binding, DesiredNode, Target};
+use crate::model::observed::{GpuInstance, Known, ObservedCluster, ObservedNode, User};
+use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
+use crate::model::profile::ProfileName;
+
+use super::drain::{Court, Ruling};
+use super::target::{GpuTarget, name};
+
+/// Somebody who is disturbed.
+#[derive(Clone, Debug)]
+pub struct Mover {
+    /// Who.
+    pub user: User,
+    /// Instances it loses: GPU and instance, as indices.
+    pub loses: Vec<(usize, usize)>,
+    /// GPUs that can't change before it is gone.
+    pub gpus: BTreeSet<usize>,
+    /// Instances that it holds and that stay: free for others once it moved.
+    pub frees: Vec<(usize, usize)>,
+    /// What it needs elsewhere: resource name (see [`ProfileName::resource`]) and number.
+    pub needs: BTreeMap<String, u32>,
+    /// Labels of the nodes that a pod may run on.
+    pub selector: BTreeMap<String, String>,
+    /// The disruption budgets of a pod: `namespace/name`.
+    pub budgets: Vec<String>,
+    /// What is said of it.
+    pub ruling: Ruling,
+}
+
+impl Mover {
+    /// The kind in the plan's list of disruptions.
+    pub fn kind(&self) -> DisruptionKind {
+        match self.user {
+            User::Pod { .. } => DisruptionKind::Pod,
+            User::Unit(_) => DisruptionKind::Unit,
+            User::Command(_) => DisruptionKind::Command,
+            User::Process { .. } => DisruptionKind::Process,
+        }
+    }
+}
+
+/// How one user is touched.
+#[derive(Default)]
+struct Touched {
+    loses: Vec<(usize, usize)>,
+    gpus: BTreeSet<usize>,
+}
+
+/// The slot of an instance.
+pub fn slot(gpu: &str, instance: &GpuInstance) -> SlotRef {
+    SlotRef { gpu: gpu.to_owned(), profile: instance.profile, placement: instance.placement }
+}
+
+/// Units and commands bound on this node: the user that they are, and their binding.
+pub fn bound(desired: &DesiredNode) -> impl Iterator<Item = (User, &Binding)> {
+    desired.bindings.iter().filter_map(|binding| match &binding.target {
+        Target::Systemd { unit, .. } => Some((User::Unit(unit.clone()), binding)),
+        Target::Command { .. } => Some((User::Command(binding.name.clone()), binding)),
+        Target::Kubernetes { .. } => None,
+    })
+}
+
+/// The profile that a binding means on this node: names without memory, or drifted ones, are those of the first GPU
+/// that offers a match.
+pub fn meant(node: &ObservedNode, profile: ProfileName) -> ProfileName {
+    let geometries = node.gpus.iter().filter_map(|gpu| gpu.geometry.as_ref());
+    geometries.filter_map(|g| g.resolve(profile)).map(|(p, _)| p.name).next().unwrap_or(profile)
+}
+
+/// Everybody who is disturbed, in a fixed order, and what can't be moved because nobody can see who it is.
+pub fn find(
+    desired: &DesiredNode,
+    node: &ObservedNode,
+    cluster: &ObservedCluster,
+    targets: &[GpuTarget<'_>],
+    court: &Court<'_>,
+) -> (Vec<Mover>, BTreeMap<usize, Vec<Block>>) {
+    let mut blocks: BTreeMap<usize, Vec<Block>> = BTreeMap::new();
+    let mut movers: BTreeMap<User, Touched> = BTreeMap::new();
+    for (g, target) in targets.iter().enumerate() {
+        let Some(chosen) = &target.chosen else { continue };
+        for &i in &chosen.destroy {
+            let Some(instance) = target.gpu.instances.get(i) else { continue };
+            match instance.all_users() {
+                Known::Known(users) => {
+                    for user in users {
+                        let entry = movers.entry(user).or_default();
+                        entry.loses.push((g, i));
+                        entry.gpus.insert(g);
+                    }
+                }
+                Known::Unknown => {
+                    let object = format!("{} {} at {}", name(target.gpu), instance.profile, instance.placement.start);
+                    blocks.entry(g).or_default().push(unknown(object));
+                }
+            }
+        }
+        // The first instance of a GPU can't be created, and its mode not changed, while somebody uses the whole of it.
+        let first = !chosen.create.is_empty() && target.gpu.instances.is_empty();
+        if chosen.mode != target.gpu.mig.current || first {
+            match &target.gpu.users {
+                Known::Known(users) => users.iter().for_each(|user| {
+                    movers.entry(user.clone()).or_default().gpus.insert(g);
+                }),
+                Known::Unknown => blocks.entry(g).or_default().push(unknown(name(target.gpu))),
+            }
+        }
+    }
+    for (user, binding) in bound(desired) {
+        let held = holdings(targets, &user);
+        let active = matches!(&user, User::Unit(unit) if node.units.get(unit).is_some_and(|u| u.active));
+        let right = held.iter().filter(|(g, i)| is(targets, *g, *i, meant(node, binding.profile))).count();
+        let misplaced = right != held.len() || u32::try_from(right).unwrap_or(u32::MAX) != binding.per_replica;
+        if misplaced && (active || !held.is_empty()) {
+            movers.entry(user).or_default();
+        }
+    }
+    let all = movers.into_iter().map(|(user, Touched { loses, gpus })| {
+        let held = holdings(targets, &user);
+        let frees = held.iter().filter(|at| !loses.contains(at)).copied().collect();
+        let needs = needs(desired, node, court, &user);
+        let budgets = budgets(cluster, court, &user);
+        let selector = match &user {
+            User::Pod { namespace, name } => court.pod(namespace, name).map(|p| p.node_selector.clone()),
+            User::Unit(_) | User::Command(_) | User::Process { .. } => None,
+        };
+        let ruling = court.judge(&user);
+        Mover { user, loses, gpus, frees, needs, selector: selector.unwrap_or_default(), budgets, ruling }
+    });
+    (all.collect(), blocks)
+}
+
+fn unknown(object: String) -> Block {
+    Block {
+        code: BlockCode::UnknownUsers,
+        message: "who uses it could not be observed, and unknown means in use".to_owned(),
+        object,
+        hint: "the plan's gaps tell what could not be read, and why".to_owned(),
+    }
+}
+
+fn holdings(targets: &[GpuTarget<'_>], user: &User) -> Vec<(usize, usize)> {
+    let all = targets.iter().enumerate().flat_map(|(g, t)| (0..t.gpu.instances.len()).map(move |i| (g, i)));
+    all.filter(|&(g, i)| {
+        let instance = targets.get(g).and_then(|t| t.gpu.instances.get(i));
+        instance.is_some_and(|i| i.all_users().known().is_some_and(|users| users.contains(user)))
+    })
+    .collect()
+}
+
+fn is(targets: &[GpuTarget<'_>], g: usize, i: usize, profile: ProfileName) -> bool {
+    targets.get(g).and_then(|t| t.gpu.instances.get(i)).is_some_and(|instance| instance.profile == profile)
+}
+
+fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &User) -> BTreeMap<String, u32> {
+    match user {
+        User::Pod { namespace, name } => court.pod(namespace, name).map(|pod| pod.requests.clone()).unwrap_or_default(),
+        User::Process { .. } => BTreeMap::new(),
+        User::Unit(_) | User::Command(_) => bound(desired)
+            .filter(|(u, _)| u == user)
+            .map(|(_, b)| (meant(node, b.profile).resource(), b.per_replica))
+            .collect(),
+    }
+}
+
+fn budgets(cluster: &ObservedCluster, court: &Court<'_>, user: &User) -> Vec<String> {
+    let User::Pod { namespace, name } = user else { return Vec::new() };
+    let Some(owner) = court.pod(namespace, name).and_then(|pod| pod.owner.as_ref()) else { return Vec::new() };
+    let covers = |b: &&crate::model::Budget| &b.namespace == namespace && b.workload == owner.name;
+    cluster.budgets.iter().filter(covers).map(|b| format!("{}/{}", b.namespace, b.name)).collect()
+}

@@ -1,0 +1,410 @@
+//! Lays a node's steps in an order that is legal at every prefix.
+//!
+//! First what disturbs nobody: creations that have room, idle instances that go. Then rounds: in each, as many users
+//! move as the budgets and the free places allow; taint, evict, wait until gone, pause the clients, destroy, create,
+//! resume, untaint, wait until ready. What a round creates or frees is room for the next (make before break); a user
+//! moves only when a place for it is there, or is made by the same round.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::observed::{Observed, User};
+use crate::model::plan::SlotRef;
+
+use super::movers::{Mover, slot};
+use super::placement::Occupancy;
+use super::target::GpuTarget;
+
+/// Free instances of the cluster that are not promised yet, by node and resource.
+#[derive(Clone, Debug)]
+pub struct Promises {
+    free: BTreeMap<String, BTreeMap<String, u32>>,
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Promises {
+    /// What the cluster reports as free.
+    pub fn new(observed: &Observed) -> Self {
+        let labels =
+            observed.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.labels.known()?.clone())));
+        Promises { free: observed.cluster.free.clone(), labels: labels.collect() }
+    }
+
+    /// Takes back what a node's own plan destroys, so that nobody counts on it.
+    pub fn withdraw(&mut self, node: &str, resource: &str) {
+        if let Some(n) = self.free.get_mut(node).and_then(|free| free.get_mut(resource)) {
+            *n = n.saturating_sub(1);
+        }
+    }
+
+    /// Promises places on one other node that bears the labels; its name.
+    fn promise(
+        &mut self,
+        but: &str,
+        needs: &BTreeMap<String, u32>,
+        selector: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        let (labels, none) = (&self.labels, BTreeMap::new());
+        let (name, free) = self.free.iter_mut().find(|(name, free)| {
+            let of = labels.get(*name).unwrap_or(&none);
+            name.as_str() != but
+                && !needs.is_empty()
+                && selector.iter().all(|(key, value)| of.get(key) == Some(value))
+                && needs.iter().all(|(resource, n)| free.get(resource).is_some_and(|have| have >= n))
+        })?;
+        for (resource, n) in needs {
+            if let Some(have) = free.get_mut(resource) {
+                *have -= n;
+            }
+        }
+        Some(name.clone())
+    }
+}
+
+/// Where a mover goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To instances of this node.
+    Here(Vec<SlotRef>),
+    /// To another node.
+    Elsewhere(String),
+    /// Nowhere: it ends.
+    Ends,
+}
+
+/// What one round does, as indices into the targets and the movers.
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// Who moves, and where to.
+    pub moves: Vec<(usize, Place)>,
+    /// Instances destroyed: GPU and instance.
+    pub destroys: Vec<(usize, usize)>,
+    /// GPUs whose mode changes.
+    pub modes: Vec<usize>,
+    /// Instances created: GPU and index into its `create`.
+    pub creates: Vec<(usize, usize)>,
+}
+
+/// The rounds of a node. Round 0 disturbs nobody.
+#[derive(Debug, Default)]
+pub struct Laid {
+    /// In order.
+    pub rounds: Vec<Round>,
+    /// Movers for whom no round has a place.
+    pub stranded: Vec<usize>,
+    /// Slots that are free at the end and promised to nobody.
+    pub free: Vec<SlotRef>,
+}
+
+struct State<'a> {
+    targets: &'a [GpuTarget<'a>],
+    movers: &'a [Mover],
+    /// GPUs that may change at all.
+    active: &'a BTreeSet<usize>,
+    present: BTreeSet<(usize, usize)>,
+    made: BTreeSet<(usize, usize)>,
+    mode: BTreeMap<usize, bool>,
+    gone: BTreeSet<usize>,
+    free: Vec<SlotRef>,
+}
+
+/// What the rounds must keep to.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// Movers that may move now, in order; with none, only round 0 is laid.
+    pub movable: &'a [usize],
+    /// GPUs that may change at all.
+    pub active: &'a BTreeSet<usize>,
+    /// Evictions that each disruption budget allows at once.
+    pub allowed: &'a BTreeMap<String, u32>,
+    /// Pods down at once.
+    pub max_pods: Option<u32>,
+}
+
+/// Lays the rounds.
+pub fn lay(
+    node: &str,
+    targets: &[GpuTarget<'_>],
+    movers: &[Mover],
+    terms: &Terms<'_>,
+    promises: &mut Promises,
+) -> Laid {
+    let mut state = State::new(targets, movers, terms.active);
+    let mut laid = Laid { rounds: vec![state.undisruptive()], ..Laid::default() };
+    let mut left: Vec<usize> = terms.movable.to_vec();
+    while !left.is_empty() {
+        let mut chosen = within_budgets(movers, &left, terms);
+        let round = loop {
+            match state.round(node, &chosen, promises) {
+                Ok(round) => break round,
+                // Nobody has a place for this one in this round; perhaps a later one has.
+                Err(at) => {
+                    chosen.remove(at);
+                }
+            }
+        };
+        if chosen.is_empty() {
+            laid.stranded = left;
+            break;
+        }
+        left.retain(|m| !chosen.contains(m));
+        state.commit(&round);
+        laid.rounds.push(round);
+    }
+    laid.free = state.free;
+    laid
+}
+
+/// The first movers in order that the budgets allow at once.
+fn within_budgets(movers: &[Mover], left: &[usize], terms: &Terms<'_>) -> Vec<usize> {
+    let mut allowed = terms.allowed.clone();
+    let mut pods = terms.max_pods.unwrap_or(u32::MAX);
+    let mut chosen = Vec::new();
+    for &m in left {
+        let Some(mover) = movers.get(m) else { continue };
+        let is_pod = matches!(mover.user, User::Pod { .. });
+        let open = mover.budgets.iter().all(|b| allowed.get(b).is_none_or(|&n| n > 0));
+        if !open || (is_pod && pods == 0) {
+            continue;
+        }
+        for budget in &mover.budgets {
+            if let Some(n) = allowed.get_mut(budget) {
+                *n -= 1;
+            }
+        }
+        pods -= u32::from(is_pod);
+        chosen.push(m);
+    }
+    chosen
+}
+
+impl<'a> State<'a> {
+    fn new(targets: &'a [GpuTarget<'a>], movers: &'a [Mover], active: &'a BTreeSet<usize>) -> Self {
+        let mut state = State {
+            targets,
+            movers,
+            active,
+            present: BTreeSet::new(),
+            made: BTreeSet::new(),
+            mode: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            free: Vec::new(),
+        };
+        for (g, target) in targets.iter().enumerate() {
+            state.mode.insert(g, target.gpu.mig.current);
+            let doomed = |i: &usize| target.chosen.as_ref().is_some_and(|c| c.destroy.contains(i));
+            for (i, instance) in target.gpu.instances.iter().enumerate() {
+                state.present.insert((g, i));
+                let stays = !active.contains(&g) || !doomed(&i);
+                if stays && !doomed(&i) && !instance.in_use() && !instance.compute.is_empty() {
+                    state.free.push(slot(&target.gpu.uuid, instance));
+                }
+            }
+        }
+        state
+    }
+
+    /// Whether nobody who must move is left on the instance once `leaving` are gone.
+    fn vacated(&self, at: (usize, usize), leaving: &[usize]) -> bool {
+        let on_it = |m: &usize| self.movers.get(*m).is_some_and(|mover| mover.loses.contains(&at));
+        (0..self.movers.len()).filter(on_it).all(|m| self.gone.contains(&m) || leaving.contains(&m))
+    }
+
+    /// Whether nobody uses the GPU as a whole once `leaving` are gone.
+    fn gpu_idle(&self, g: usize, leaving: &[usize]) -> bool {
+        let on_it = |m: &usize| self.movers.get(*m).is_some_and(|mover| mover.gpus.contains(&g));
+        (0..self.movers.len()).filter(on_it).all(|m| self.gone.contains(&m) || leaving.contains(&m))
+    }
+
+    fn doomed(&self, g: usize) -> Vec<(usize, usize)> {
+        let chosen = self.targets.get(g).and_then(|t| t.chosen.as_ref());
+        let all = chosen.map(|c| c.destroy.as_slice()).unwrap_or_default();
+        all.iter().map(|&i| (g, i)).filter(|at| self.present.contains(at)).collect()
+    }
+
+    /// Creations of a GPU that fit once `removed` are gone, its mode being `mode`.
+    fn creatable(&self, g: usize, removed: &BTreeSet<(usize, usize)>, mode: bool) -> Vec<(usize, usize)> {
+        let Some(target) = self.targets.get(g) else { return Vec::new() };
+        let (Some(chosen), Some(geometry)) = (&target.chosen, &target.gpu.geometry) else { return Vec::new() };
+        if !mode {
+            return Vec::new();
+        }
+        let index = |profile| geometry.profiles.iter().position(|p| p.name == profile);
+        let mut occupancy = Occupancy::new(geometry);
+        for (i, instance) in target.gpu.instances.iter().enumerate() {
+            if self.present.contains(&(g, i)) && !removed.contains(&(g, i)) {
+                // What the geometry does not know still occupies its slices, so nothing is created on such a GPU.
+                let Some(profile) = index(instance.profile) else { return Vec::new() };
+                occupancy.put(profile, instance.placement.start);
+            }
+        }
+        let place = |new: &super::target::New| Some((index(new.slot.profile)?, new.slot.placement.start));
+        for (c, new) in chosen.create.iter().enumerate() {
+            if let (true, Some((profile, start))) = (self.made.contains(&(g, c)), place(new)) {
+                occupancy.put(profile, start);
+            }
+        }
+        let mut fit = Vec::new();
+        for (c, new) in chosen.create.iter().enumerate() {
+            let Some((profile, start)) = place(new) else { continue };
+            if !self.made.contains(&(g, c)) && occupancy.admits(profile, start) {
+                occupancy.put(profile, start);
+                fit.push((g, c));
+            }
+        }
+        fit
+    }
+
+    /// Whether a GPU's mode must change, and may as far as its instances and users are concerned.
+    fn mode_due(&self, g: usize, removed: &BTreeSet<(usize, usize)>, leaving: &[usize]) -> bool {
+        let Some(target) = self.targets.get(g) else { return false };
+        let Some(chosen) = &target.chosen else { return false };
+        let current = self.mode.get(&g).copied().unwrap_or(chosen.mode);
+        let pending = if current == target.gpu.mig.current { target.gpu.mig.pending } else { current };
+        let differs = current != chosen.mode || pending != chosen.mode;
+        let empty =
+            (0..target.gpu.instances.len()).all(|i| !self.present.contains(&(g, i)) || removed.contains(&(g, i)));
+        differs && empty && self.gpu_idle(g, leaving)
+    }
+
+    /// Round 0: what disturbs nobody. On a GPU where somebody must still move, an idle instance goes now only where
+    /// that makes room for a wanted one.
+    fn undisruptive(&mut self) -> Round {
+        let mut round = Round::default();
+        for &g in self.active {
+            let idle: BTreeSet<_> = self.doomed(g).into_iter().filter(|&at| self.vacated(at, &[])).collect();
+            let mode = self.mode.get(&g).copied().unwrap_or(false);
+            let crowded = !self.gpu_idle(g, &[]);
+            let gains = self.creatable(g, &idle, mode).len() > self.creatable(g, &BTreeSet::new(), mode).len();
+            let removed = if !crowded || gains { idle } else { BTreeSet::new() };
+            let switch = self.mode_due(g, &removed, &[]);
+            let then =
+                if switch { self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode) } else { mode };
+            // The first instance of a GPU can't be made beside somebody who uses the whole of it.
+            let barred = crowded && self.targets.get(g).is_some_and(|t| t.gpu.instances.is_empty());
+            if !barred {
+                round.creates.extend(self.creatable(g, &removed, then));
+            }
+            round.destroys.extend(removed);
+            if switch {
+                round.modes.push(g);
+            }
+        }
+        self.commit(&round);
+        round
+    }
+
+    /// A round in which `chosen` move, or the position in `chosen` of one for whom there is no place.
+    fn round(&self, node: &str, chosen: &[usize], promises: &mut Promises) -> Result<Round, usize> {
+        let mut round = Round::default();
+        for &g in self.active {
+            let removed: BTreeSet<_> = self.doomed(g).into_iter().filter(|&at| self.vacated(at, chosen)).collect();
+            let touched = chosen.iter().any(|&m| self.movers.get(m).is_some_and(|mover| mover.gpus.contains(&g)));
+            if !touched {
+                continue;
+            }
+            let switch = self.mode_due(g, &removed, chosen);
+            let mode = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode);
+            let then = if switch { mode } else { self.mode.get(&g).copied().unwrap_or(false) };
+            round.creates.extend(self.creatable(g, &removed, then));
+            round.destroys.extend(removed);
+            if switch {
+                round.modes.push(g);
+            }
+        }
+        // Places that are there before anybody moves come first, so that a failed creation disturbs nobody.
+        let mut before = self.free.clone();
+        let mut after: Vec<SlotRef> = round.creates.iter().filter_map(|&at| self.new_slot(at)).collect();
+        let kept = |m: &usize| self.movers.get(*m).map(|mover| mover.frees.clone()).unwrap_or_default();
+        for (g, i) in chosen.iter().flat_map(kept) {
+            let target = self.targets.get(g);
+            if let Some((target, instance)) = target.and_then(|t| Some((t, t.gpu.instances.get(i)?))) {
+                after.push(slot(&target.gpu.uuid, instance));
+            }
+        }
+        let mut trial = promises.clone();
+        for (at, &m) in chosen.iter().enumerate() {
+            let Some(mover) = self.movers.get(m) else { return Err(at) };
+            let may_leave = matches!(mover.user, User::Pod { .. });
+            let place = if mover.needs.is_empty() {
+                Place::Ends
+            } else if let Some(slots) = pick(&mut before, &mut Vec::new(), &mover.needs) {
+                Place::Here(slots)
+            } else if let Some(name) = may_leave.then(|| trial.promise(node, &mover.needs, &mover.selector)).flatten() {
+                Place::Elsewhere(name)
+            } else if let Some(slots) = pick(&mut before, &mut after, &mover.needs) {
+                Place::Here(slots)
+            } else {
+                return Err(at);
+            };
+            round.moves.push((m, place));
+        }
+        if !chosen.is_empty() {
+            *promises = trial;
+        }
+        Ok(round)
+    }
+
+    fn new_slot(&self, (g, c): (usize, usize)) -> Option<SlotRef> {
+        let new = self.targets.get(g)?.chosen.as_ref()?.create.get(c)?;
+        (!new.compute.is_empty()).then(|| new.slot.clone())
+    }
+
+    fn commit(&mut self, round: &Round) {
+        for (m, place) in &round.moves {
+            self.gone.insert(*m);
+            let frees = self.movers.get(*m).map(|mover| mover.frees.clone()).unwrap_or_default();
+            for (g, i) in frees {
+                if let Some(target) = self.targets.get(g)
+                    && let Some(instance) = target.gpu.instances.get(i)
+                {
+                    self.free.push(slot(&target.gpu.uuid, instance));
+                }
+            }
+            if let Place::Here(slots) = place {
+                self.free.retain(|free| !slots.contains(free));
+            }
+        }
+        let taken: Vec<&SlotRef> = round
+            .moves
+            .iter()
+            .filter_map(|(_, place)| if let Place::Here(slots) = place { Some(slots) } else { None })
+            .flatten()
+            .collect();
+        for at in &round.destroys {
+            self.present.remove(at);
+        }
+        for &g in &round.modes {
+            let mode = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode);
+            self.mode.insert(g, mode);
+        }
+        for &at in &round.creates {
+            self.made.insert(at);
+            if let Some(new) = self.new_slot(at).filter(|new| !taken.contains(&new)) {
+                self.free.push(new);
+            }
+        }
+        self.free.sort();
+    }
+}
+
+/// Takes slots for all needs, those of `first` before those of `second`; nothing is taken where not all are there.
+pub fn pick(
+    first: &mut Vec<SlotRef>,
+    second: &mut Vec<SlotRef>,
+    needs: &BTreeMap<String, u32>,
+) -> Option<Vec<SlotRef>> {
+    let (mut one, mut two) = (first.clone(), second.clone());
+    let mut taken = Vec::new();
+    for (resource, &n) in needs {
+        for _ in 0..n {
+            let fits = |s: &SlotRef| s.profile.resource() == *resource;
+            if let Some(at) = one.iter().position(fits) {
+                taken.push(one.remove(at));
+            } else {
+                taken.push(two.remove(two.iter().position(fits)?));
+            }
+        }
+    }
+    (*first, *second) = (one, two);
+    Some(taken)
+}

@@ -1,0 +1,229 @@
+//! What a node's plan tells beside its steps: who is disturbed, each GPU now and then, cost and bound, state,
+//! fingerprint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::desired::DesiredNode;
+use crate::model::identity::Digest;
+use crate::model::observed::{GpuInstance, Known, ObservedGpu, ObservedNode, User};
+use crate::model::plan::{
+    Block, Disruption, GpuPlan, ModeChangePlan, NodePlan, NodeState, PlanCompute, PlanInstance, Step, Verdict,
+};
+use crate::model::policy::ApplyMode;
+
+use super::cost;
+use super::drain::{Ruling, user_name};
+use super::movers::{self, Mover};
+use super::order::{Laid, Place};
+use super::steps::Ground;
+use super::target::GpuTarget;
+
+/// Steps that may run together: each wave needs only those before it.
+pub fn waves(steps: &[Step]) -> Vec<Vec<u32>> {
+    let mut level: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut waves: Vec<Vec<u32>> = Vec::new();
+    for step in steps {
+        let at = step.after.iter().filter_map(|id| level.get(id)).max().map_or(0, |l| l + 1);
+        level.insert(step.id, at);
+        if waves.len() <= at {
+            waves.resize(at + 1, Vec::new());
+        }
+        if let Some(wave) = waves.get_mut(at) {
+            wave.push(step.id);
+        }
+    }
+    waves
+}
+
+/// What disruptions are told from.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// The node, its targets and its movers.
+    pub ground: &'a Ground<'a>,
+    /// The rounds.
+    pub laid: &'a Laid,
+    /// How long each keeps its movers down, in milliseconds.
+    pub round_ms: &'a [u64],
+    /// What is blocked.
+    pub blocked: &'a [Block],
+    /// What waits.
+    pub waiting: &'a [Block],
+}
+
+/// Everybody who is disturbed, with the verdict, in the order of the movers.
+pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
+    let Told { ground, laid, round_ms, blocked, waiting } = *told;
+    let Ground { node, targets, movers, court, .. } = *ground;
+    let gpu_names: BTreeMap<&str, String> =
+        node.gpus.iter().map(|gpu| (gpu.uuid.as_str(), format!("GPU {}", gpu.index))).collect();
+    let one = |(m, mover): (usize, &Mover)| {
+        let found = laid.rounds.iter().zip(round_ms).find_map(|(round, &ms)| {
+            let (_, place) = round.moves.iter().find(|(at, _)| *at == m)?;
+            Some((place, ms))
+        });
+        let object = user_name(&mover.user);
+        let own = |list: &[Block]| list.iter().find(|b| b.object == object).cloned();
+        let (verdict, reason) = match (&mover.ruling, &found) {
+            (Ruling::No(block), _) if block.code.waits() => (Verdict::Wait, block.message.clone()),
+            (Ruling::No(block), _) => (Verdict::Refuse, block.message.clone()),
+            (Ruling::Move(why), Some(_)) => (Verdict::Move, why.clone()),
+            (Ruling::Move(_), None) => match (own(blocked), own(waiting)) {
+                (Some(block), _) => (Verdict::Refuse, block.message),
+                (None, Some(block)) => (Verdict::Wait, block.message),
+                (None, None) => (Verdict::Wait, "something else on the node is blocked or waits".to_owned()),
+            },
+        };
+        let moves_to = found.as_ref().and_then(|(place, _)| match place {
+            Place::Here(slots) => slots.first().and_then(|s| gpu_names.get(s.gpu.as_str()).cloned()),
+            Place::Elsewhere(name) => Some(name.clone()),
+            Place::Ends => None,
+        });
+        let downtime_s = match found {
+            Some((Place::Elsewhere(_), _)) => cost::seconds(2_100),
+            Some((_, ms)) => cost::seconds(ms),
+            None => 0,
+        };
+        let (namespace, name, uid) = match &mover.user {
+            User::Pod { namespace, name } => {
+                (Some(namespace.clone()), name.clone(), court.pod(namespace, name).map(|p| p.uid.clone()))
+            }
+            User::Unit(name) | User::Command(name) => (None, name.clone(), None),
+            User::Process { pid, .. } => (None, pid.to_string(), None),
+        };
+        let loses = mover.loses.iter().filter_map(|&(g, i)| {
+            let gpu = targets.get(g)?.gpu;
+            Some(movers::slot(&gpu.uuid, gpu.instances.get(i)?))
+        });
+        Disruption {
+            kind: mover.kind(),
+            namespace,
+            name,
+            uid,
+            verdict,
+            reason,
+            downtime_s,
+            moves_to,
+            loses: loses.collect(),
+        }
+    };
+    movers.iter().enumerate().map(one).collect()
+}
+
+/// One GPU in the plan.
+pub fn gpu(target: &GpuTarget<'_>) -> GpuPlan {
+    let gpu = target.gpu;
+    let stays = |i: &usize| target.chosen.as_ref().is_none_or(|c| c.keep.contains(i));
+    let of = |keep: bool| {
+        let all = gpu.instances.iter().enumerate().filter(|(i, _)| stays(i) == keep);
+        all.map(|(_, instance)| there(instance, target)).collect()
+    };
+    let create = target.chosen.iter().flat_map(|c| &c.create).map(|new| PlanInstance {
+        profile: new.slot.profile,
+        start: new.slot.placement.start,
+        size: new.slot.placement.size,
+        gi_id: None,
+        compute: new
+            .compute
+            .iter()
+            .map(|&profile| PlanCompute { profile, uuid: None, users: Some(Vec::new()) })
+            .collect(),
+        users: Some(Vec::new()),
+        source: target.source.cloned(),
+    });
+    GpuPlan {
+        uuid: gpu.uuid.clone(),
+        index: gpu.index,
+        pci: gpu.pci.clone(),
+        model: gpu.model.clone(),
+        managed: target.source.is_some(),
+        source: target.source.cloned(),
+        shadows: target.shadows.to_vec(),
+        units: units(gpu),
+        mig: ModeChangePlan { now: gpu.mig.current, then: target.chosen.as_ref().map_or(gpu.mig.current, |c| c.mode) },
+        keep: of(true),
+        destroy: of(false),
+        create: create.collect(),
+    }
+}
+
+fn units(gpu: &ObservedGpu) -> u32 {
+    let ends = gpu.instances.iter().map(|i| i.placement.end()).max().unwrap_or(0);
+    gpu.geometry.as_ref().map_or(ends, |g| g.units)
+}
+
+fn there(instance: &GpuInstance, target: &GpuTarget<'_>) -> PlanInstance {
+    let users = |known: Known<Vec<User>>| match known {
+        Known::Known(users) => Some(users),
+        Known::Unknown => None,
+    };
+    PlanInstance {
+        profile: instance.profile,
+        start: instance.placement.start,
+        size: instance.placement.size,
+        gi_id: Some(instance.gi_id),
+        compute: instance
+            .compute
+            .iter()
+            .map(|c| PlanCompute { profile: c.profile, uuid: Some(c.uuid.clone()), users: users(c.users.clone()) })
+            .collect(),
+        users: users(instance.all_users()),
+        source: target.source.cloned(),
+    }
+}
+
+/// The search looks at every layout of each GPU and every assignment, so its score is the bound. Only where one user
+/// loses instances of several GPUs might another choice, worse for each GPU alone, disturb fewer.
+pub fn price(plan: &mut NodePlan, targets: &[GpuTarget<'_>], movers: &[Mover]) {
+    let score = targets
+        .iter()
+        .filter_map(|t| t.chosen.as_ref())
+        .fold((0, 0), |(d, c), chosen| (d + chosen.destroy.len() as u64, c + chosen.create.len() as u64));
+    let users = movers.len() as u64;
+    let touched = u64::from(!plan.steps.is_empty() || score != (0, 0));
+    plan.cost = users * cost::USER + touched * cost::TOUCH + score.0 + score.1;
+    let spans = |m: &Mover| m.loses.iter().map(|(g, _)| g).collect::<BTreeSet<_>>().len() > 1;
+    plan.optimal = !movers.iter().any(spans);
+    plan.lower_bound = if plan.optimal {
+        plan.cost
+    } else {
+        // Each GPU alone can't do with less; counting the worst GPU counts nobody twice.
+        let worst = (0..targets.len()).map(|g| movers.iter().filter(|m| m.gpus.contains(&g)).count()).max();
+        let forced = movers.iter().filter(|m| m.gpus.is_empty()).count();
+        (worst.unwrap_or(0) + forced) as u64 * cost::USER + touched * cost::TOUCH
+    };
+}
+
+/// How the node stands.
+pub fn state(desired: &DesiredNode, plan: &NodePlan) -> NodeState {
+    let manual = desired.policy.as_ref().is_some_and(|p| p.mode == ApplyMode::Manual);
+    if !plan.blocked.is_empty() {
+        NodeState::Blocked
+    } else if manual && !plan.steps.is_empty() {
+        NodeState::Pending
+    } else if plan.steps.iter().any(|s| s.waits.is_none()) {
+        NodeState::Changing
+    } else if !plan.waiting.is_empty() {
+        NodeState::Waiting
+    } else if desired.layout.is_none() {
+        NodeState::Unmanaged
+    } else {
+        NodeState::Converged
+    }
+}
+
+/// Over desired state, policy and what the steps depend on: no time, pids or resource versions.
+pub fn fingerprint(desired: &DesiredNode, node: &ObservedNode, plan: &NodePlan) -> Digest {
+    let gpus: Vec<_> = node
+        .gpus
+        .iter()
+        .map(|gpu| {
+            let instances: Vec<_> = gpu.instances.iter().map(|i| (i.profile, i.placement)).collect();
+            (&gpu.uuid, gpu.mig, instances)
+        })
+        .collect();
+    let kinds: Vec<_> = plan.steps.iter().map(|s| (&s.kind, &s.after, &s.guards)).collect();
+    let pieces = [serde_json::to_vec(desired), serde_json::to_vec(&gpus), serde_json::to_vec(&kinds)];
+    // These types have string keys alone and nothing that refuses to be written.
+    let bytes: Vec<Vec<u8>> = pieces.into_iter().map(Result::unwrap_or_default).collect();
+    Digest::of(bytes.iter().map(Vec::as_slice))
+}

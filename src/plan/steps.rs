@@ -1,0 +1,288 @@
+//! Turns a node's rounds into steps, with what each comes after and what guards it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::desired::{DesiredNode, Target};
+use crate::model::observed::{ObservedCluster, ObservedNode, PodPhase, User};
+use crate::model::plan::{Guard, Scope, SlotRef, Step, StepKind};
+use crate::model::policy::{DaemonSets, Policy};
+
+use super::cost;
+use super::drain::Court;
+use super::movers::{self, Mover, slot};
+use super::order::{Laid, Place, Round};
+use super::target::GpuTarget;
+
+/// Everything that steps are made from.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// What the tree wants of the node.
+    pub desired: &'a DesiredNode,
+    /// The node.
+    pub node: &'a ObservedNode,
+    /// The cluster.
+    pub cluster: &'a ObservedCluster,
+    /// What its GPUs become.
+    pub targets: &'a [GpuTarget<'a>],
+    /// Who is disturbed.
+    pub movers: &'a [Mover],
+    /// The verdicts.
+    pub court: &'a Court<'a>,
+}
+
+/// Steps, and how long each round's are expected to keep its movers down, in milliseconds.
+#[derive(Debug, Default)]
+pub struct Laying {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// By round.
+    pub round_ms: Vec<u64>,
+    disruptive: bool,
+}
+
+impl Laying {
+    fn push(&mut self, after: &[u32], guards: &[Guard], kind: StepKind) -> u32 {
+        let id = u32::try_from(self.steps.len()).unwrap_or(u32::MAX - 1) + 1;
+        let mut after = after.to_vec();
+        after.sort_unstable();
+        after.dedup();
+        self.steps.push(Step {
+            id,
+            after,
+            guards: guards.to_vec(),
+            scope: Scope::Node,
+            disruptive: self.disruptive,
+            waits: None,
+            estimate_s: cost::seconds(cost::step_ms(&kind)),
+            kind,
+        });
+        id
+    }
+
+    fn each(&mut self, after: &[u32], guards: &[Guard], kinds: impl IntoIterator<Item = StepKind>) -> Vec<u32> {
+        kinds.into_iter().map(|kind| self.push(after, guards, kind)).collect()
+    }
+}
+
+/// Lays the steps of all rounds, then starts what is bound and stopped, then mends what a crash may have left.
+pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
+    let mut laying = Laying::default();
+    let mut last = Vec::new();
+    for (at, round) in laid.rounds.iter().enumerate() {
+        laying.disruptive = at > 0;
+        let begin = laying.steps.len();
+        last = ground.round(&mut laying, &last, round);
+        let steps = laying.steps.get(begin..).unwrap_or_default();
+        let ms = steps.iter().map(|s| cost::step_ms(&s.kind)).sum();
+        laying.round_ms.push(ms);
+    }
+    laying.disruptive = false;
+    ground.start_idle(&mut laying, &last, &mut laid.free);
+    ground.mend(&mut laying, &last);
+    laying
+}
+
+impl Ground<'_> {
+    fn policy(&self) -> Policy {
+        self.desired.policy.clone().unwrap_or_default()
+    }
+
+    /// One round; ids of what the next one comes after.
+    fn round(&self, laying: &mut Laying, last: &[u32], round: &Round) -> Vec<u32> {
+        let in_cluster = self.node.cluster.is_some();
+        let policy = self.policy();
+        let units: Vec<String> =
+            policy.clients.systemd.iter().filter(|u| self.node.units.contains_key(*u)).cloned().collect();
+        let creates = round.creates.iter().filter_map(|&(g, c)| {
+            let new = self.targets.get(g)?.chosen.as_ref()?.create.get(c)?;
+            Some(StepKind::CreateInstance { slot: new.slot.clone(), compute: new.compute.clone() })
+        });
+        if round.moves.is_empty() && round.destroys.is_empty() && round.modes.is_empty() {
+            let made = laying.each(last, &[], creates);
+            if made.is_empty() {
+                return last.to_vec();
+            }
+            return if in_cluster { vec![laying.push(&made, &[], StepKind::RefreshClients)] } else { made };
+        }
+        let mut front = last.to_vec();
+        if in_cluster {
+            front = vec![laying.push(&front, &[], StepKind::Taint)];
+        }
+        front = self.vacate(laying, &front, round, &policy);
+        let pauses = in_cluster || !units.is_empty();
+        if pauses {
+            front = vec![laying.push(&front, &[], StepKind::PauseClients { units: units.clone() })];
+        }
+        let destroys = round.destroys.iter().filter_map(|&(g, i)| {
+            let gpu = self.targets.get(g)?.gpu;
+            Some(StepKind::DestroyInstance { slot: slot(&gpu.uuid, gpu.instances.get(i)?) })
+        });
+        let gone = laying.each(&front, &[Guard::Unused], destroys);
+        let mut ready: Vec<u32> = if gone.is_empty() { front.clone() } else { gone };
+        let modes: Vec<u32> = round.modes.iter().flat_map(|&g| self.mode(laying, &ready, g)).collect();
+        if !modes.is_empty() {
+            ready.extend(&modes);
+        }
+        let made = laying.each(&ready, &[], creates);
+        let mut end = if made.is_empty() { ready } else { made };
+        if pauses {
+            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units })];
+        }
+        if in_cluster {
+            end = vec![laying.push(&end, &[], StepKind::Untaint)];
+        }
+        self.settle(laying, &end, round, &policy)
+    }
+
+    /// Removes everybody who moves in this round, and waits until they are gone.
+    fn vacate(&self, laying: &mut Laying, front: &[u32], round: &Round, policy: &Policy) -> Vec<u32> {
+        let mut guards = Vec::new();
+        if policy.window.is_some() {
+            guards.push(Guard::Window);
+        }
+        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
+        let mut pods = BTreeMap::new();
+        for (m, place) in &round.moves {
+            let Some(mover) = self.movers.get(*m) else { continue };
+            let mut guards = guards.clone();
+            if *place != Place::Ends {
+                guards.push(Guard::Capacity);
+            }
+            match &mover.user {
+                User::Pod { namespace, name } => {
+                    let Some(pod) = self.court.pod(namespace, name) else { continue };
+                    pods.insert(pod.id(), pod.uid.clone());
+                    if pod.phase == PodPhase::Terminating {
+                        continue;
+                    }
+                    guards.push(Guard::Budget);
+                    guards.sort();
+                    let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
+                    let kind = StepKind::EvictPod {
+                        namespace: namespace.clone(),
+                        pod: name.clone(),
+                        uid: pod.uid.clone(),
+                        grace_period_s: policy.drain.grace_period_s,
+                        delete: daemon && policy.drain.daemonsets == DaemonSets::Delete,
+                    };
+                    evicted.push(laying.push(front, &guards, kind));
+                }
+                User::Unit(unit) => gone.push(laying.push(front, &guards, StepKind::StopUnit { unit: unit.clone() })),
+                User::Command(workload) => {
+                    let kind = StepKind::DrainCommand { workload: workload.clone() };
+                    gone.push(laying.push(front, &guards, kind));
+                }
+                User::Process { pid, name } => {
+                    let kind = StepKind::TerminateProcess { pid: *pid, name: name.clone() };
+                    gone.push(laying.push(front, &guards, kind));
+                }
+            }
+        }
+        if !pods.is_empty() {
+            let after = if evicted.is_empty() { front.to_vec() } else { evicted };
+            gone.push(laying.push(&after, &[], StepKind::AwaitGone { pods, timeout_s: policy.drain.timeout_s }));
+        }
+        if gone.is_empty() { front.to_vec() } else { gone }
+    }
+
+    fn mode(&self, laying: &mut Laying, after: &[u32], g: usize) -> Vec<u32> {
+        let Some((target, chosen)) = self.targets.get(g).and_then(|t| Some((t, t.chosen.as_ref()?))) else {
+            return Vec::new();
+        };
+        let gpu = target.gpu.uuid.clone();
+        let switch = StepKind::SetMigMode { gpu: gpu.clone(), enabled: chosen.mode };
+        let set = laying.push(after, &[Guard::Unused], switch);
+        if target.gpu.mig.resetless {
+            return vec![set];
+        }
+        vec![laying.push(&[set], &[Guard::Unused], StepKind::ResetGpu { gpu })]
+    }
+
+    /// Starts units and commands on their new instances, and waits for the pods' workloads.
+    fn settle(&self, laying: &mut Laying, end: &[u32], round: &Round, policy: &Policy) -> Vec<u32> {
+        let mut last = Vec::new();
+        let mut workloads = BTreeMap::new();
+        for (m, place) in &round.moves {
+            let Some(mover) = self.movers.get(*m) else { continue };
+            if let (User::Pod { namespace, name }, _) = (&mover.user, place) {
+                let pod = self.court.pod(namespace, name);
+                if let Some(owner) = pod.and_then(|pod| pod.owner.as_ref()) {
+                    let key = format!("{} {}/{}", owner.kind, namespace, owner.name);
+                    workloads.insert(key, self.ready(namespace, &owner.kind, &owner.name));
+                }
+            }
+            if let Place::Here(slots) = place
+                && let Some(kind) = self.start(&mover.user, slots.clone())
+            {
+                last.push(laying.push(end, &[], kind));
+            }
+        }
+        if !workloads.is_empty() {
+            let kind = StepKind::AwaitReady { workloads, timeout_s: policy.drain.timeout_s };
+            last.push(laying.push(end, &[], kind));
+        }
+        if last.is_empty() { end.to_vec() } else { last }
+    }
+
+    fn ready(&self, namespace: &str, kind: &str, name: &str) -> u32 {
+        let of =
+            |w: &&crate::model::observed::WorkloadState| w.namespace == namespace && w.kind == kind && w.name == name;
+        self.cluster.workloads.iter().find(of).map_or(0, |w| w.ready)
+    }
+
+    fn start(&self, user: &User, slots: Vec<SlotRef>) -> Option<StepKind> {
+        match user {
+            User::Unit(unit) => match &self.court.unit(unit)?.target {
+                Target::Systemd { env, .. } => {
+                    Some(StepKind::StartUnit { unit: unit.clone(), env: env.clone(), slots })
+                }
+                Target::Kubernetes { .. } | Target::Command { .. } => None,
+            },
+            User::Command(workload) => Some(StepKind::ResumeCommand { workload: workload.clone(), slots }),
+            User::Pod { .. } | User::Process { .. } => None,
+        }
+    }
+
+    /// Starts bound units and commands that hold nothing and are stopped, where their instances are free now.
+    fn start_idle(&self, laying: &mut Laying, last: &[u32], free: &mut Vec<SlotRef>) {
+        let moving: BTreeSet<&User> = self.movers.iter().map(|m| &m.user).collect();
+        let holding: BTreeSet<User> = self
+            .node
+            .gpus
+            .iter()
+            .flat_map(|gpu| &gpu.instances)
+            .filter_map(|i| i.all_users().known().cloned())
+            .flatten()
+            .collect();
+        for (user, binding) in movers::bound(self.desired) {
+            let absent = matches!(&user, User::Unit(unit) if !self.node.units.contains_key(unit));
+            if moving.contains(&user) || holding.contains(&user) || absent {
+                continue;
+            }
+            let needs = BTreeMap::from([(movers::meant(self.node, binding.profile).resource(), binding.per_replica)]);
+            let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs) else { continue };
+            if let Some(kind) = self.start(&user, slots) {
+                laying.push(last, &[], kind);
+            }
+        }
+    }
+
+    /// Takes back what is left of an interrupted run: a pause, a taint, instances that nobody advertised.
+    fn mend(&self, laying: &mut Laying, last: &[u32]) {
+        let Some(cluster) = &self.node.cluster else { return };
+        let has = |word: &str| laying.steps.iter().any(|s| s.kind.word() == word);
+        let (resumes, refreshes, untaints) = (has("resume_clients"), has("refresh_clients"), has("untaint"));
+        let devices = self.node.gpus.iter().flat_map(|gpu| &gpu.instances).flat_map(|i| &i.compute);
+        let hidden = devices.into_iter().any(|c| !cluster.advertised.contains(&c.uuid));
+        let mut end = last.to_vec();
+        if cluster.clients_paused && !resumes {
+            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units: Vec::new() })];
+        } else if hidden && !resumes && !refreshes && !cluster.clients_paused {
+            end = vec![laying.push(&end, &[], StepKind::RefreshClients)];
+        }
+        if cluster.tainted && !untaints {
+            laying.push(&end, &[], StepKind::Untaint);
+        }
+    }
+}
