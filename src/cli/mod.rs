@@ -1,1 +1,52 @@
-//! To be written.
+//! The commands, a file each; the only room that prints or exits.
+
+mod apply;
+pub mod args;
+mod completions;
+mod context;
+pub mod error;
+pub mod exit;
+mod fleet;
+mod plan;
+mod progress;
+mod status;
+mod validate;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use error::Error;
+use exit::Exit;
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader who left needs no message, and a wrong command line is told as clap tells it.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    anstream::ColorChoice::from(cli.global.color).write_global();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let _ = anstream::stderr().write_all(error.report().as_bytes());
+            error.exit().into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, Error> {
+    match &cli.command {
+        Command::Completions(completions) => completions::run(completions),
+        Command::Validate(args) => validate::run(args, &cli.global),
+        Command::Plan(args) => plan::run(args, &cli.global),
+        Command::Apply(args) => apply::run(args, &cli.global),
+        Command::Status(args) => status::run(args, &cli.global),
+    }
+}

@@ -1,1 +1,15 @@
-//! To be written.
+//! The tree: [`load`] reads it, [`schema`] checks its form, [`resolve`] settles what it wants of each node.
+//!
+//! Everything here but the loader is pure. All errors come at once, each with file, line, caret and a way out.
+
+pub mod alone;
+pub mod diagnostic;
+pub mod load;
+pub mod precedence;
+pub mod resolve;
+pub mod schema;
+
+pub use diagnostic::{Code, Diagnostic, Severity};
+pub use load::{Loaded, load};
+pub use resolve::{GpuFacts, NodeFacts, Resolved, resolve};
+pub use schema::Tree;

@@ -1,1 +1,59 @@
-//! To be written.
+//! The one adapter from a driver to the model: observing, who uses what, creating, destroying and undoing. NVML and
+//! the simulator stand below it alike.
+//!
+//! Handles live no longer than a call of this adapter: what is remembered between calls is only what a GPU can be cut
+//! into, which does not change while a driver is loaded.
+
+mod change;
+mod find;
+mod observe;
+mod profiles;
+mod users;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use self::change::Mode;
+use self::profiles::Profiles;
+use crate::model::{Gap, ObservedGpu};
+use crate::ports::{Driver, NvmlCode, PortError};
+
+/// The GPUs of one driver.
+#[derive(Debug)]
+pub struct Gpus<D: Driver> {
+    driver: D,
+    /// What each GPU can be cut into, by UUID, once the driver told.
+    profiles: Mutex<BTreeMap<String, Profiles>>,
+    /// Who each GPU is, by index, since a GPU that is lost no longer tells.
+    seen: Mutex<BTreeMap<u32, ObservedGpu>>,
+}
+
+impl<D: Driver> Gpus<D> {
+    /// An adapter over that driver.
+    pub fn new(driver: D) -> Self {
+        Gpus { driver, profiles: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// The driver below.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+}
+
+/// A call that failed: only what may pass by itself is worth trying again.
+fn failed(code: NvmlCode, message: impl Into<String>) -> PortError {
+    PortError {
+        transient: matches!(code, NvmlCode::InUse | NvmlCode::Timeout),
+        code: code.words().to_owned(),
+        message: message.into(),
+    }
+}
+
+fn gap(object: impl Into<String>, what: &str, code: NvmlCode) -> Gap {
+    Gap { object: object.into(), message: format!("{what}: {code}.") }
+}
+
+/// Whoever panicked while holding it left whole entries only, so the lock is taken as it is.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,1 +1,3 @@
-//! To be written.
+//! The real host: what is kept on its disk.
+
+pub mod journal;

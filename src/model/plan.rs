@@ -138,6 +138,8 @@ macro_rules! closed_list {
     };
 }
 
+pub(crate) use closed_list;
+
 closed_list! {
     /// How a node stands; one list everywhere (JSON, label, metrics).
     NodeState {

@@ -1,1 +1,16 @@
-//! To be written.
+//! Plans, status and differences as people and programs read them. Pure: data in, text out.
+//!
+//! Colours are always written and never needed to understand; whoever prints strips them where nobody sees colours.
+
+pub mod difference;
+pub mod drawing;
+mod gpu;
+pub mod json;
+mod paint;
+pub mod status;
+pub mod step;
+pub mod text;
+mod words;
+
+pub use step::{Names, step};
+pub use text::Style;

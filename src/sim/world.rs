@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, Placement, ProfileName, User};
+use crate::model::{Digest, Placement, ProfileName, User, catalogue};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct World {
     pub budgets: Vec<SimBudget>,
     /// Every destroy call on an instance that somebody held, successful or not. Sectile's own care keeps it empty.
     pub ledger: Vec<LedgerEntry>,
+    /// The fleet file's `[fault]` table as it stands there: which call fails, when and how, or how long it takes.
+    #[serde(default)]
+    pub fault: Option<serde_json::Value>,
 }
 
 /// A node.
@@ -211,4 +214,26 @@ pub struct LedgerEntry {
     pub call: String,
     /// Who held it.
     pub holders: Vec<User>,
+}
+
+impl World {
+    /// A number that was never given before.
+    pub fn serial(&mut self) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        serial
+    }
+
+    /// The name of the profile that a GPU instance was made of; `None` where the catalogue does not know the board's.
+    pub fn profile_name(&self, gpu: &SimGpu, gi: &SimGi) -> Option<ProfileName> {
+        let geometry = catalogue::by_id(&gpu.board)?.geometry()?;
+        geometry.profiles.iter().find(|profile| profile.index == gi.profile_index).map(|profile| profile.name)
+    }
+
+    /// How long something takes: `[fault.latency]` may say otherwise, as a duration (`what = "9s"`).
+    pub fn latency_ms(&self, what: &str, default_ms: i64) -> i64 {
+        let told = self.fault.as_ref().and_then(|fault| fault.get("latency")?.get(what)?.as_str());
+        let told = told.and_then(|text| text.parse::<jiff::SignedDuration>().ok());
+        told.map_or(default_ms, |told| i64::try_from(told.as_millis()).unwrap_or(default_ms).max(0))
+    }
 }

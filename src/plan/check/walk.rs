@@ -47,6 +47,12 @@ struct Walk<'a> {
     paused: bool,
     leaving: BTreeSet<User>,
     evicted: BTreeMap<String, u32>,
+    /// Workloads of evicted pods that nobody waited for yet.
+    unready: BTreeSet<String>,
+    /// Whether instances were made that nobody advertises yet.
+    hidden: bool,
+    /// GPUs whose mode was set and whose reset is due.
+    unreset: BTreeSet<String>,
 }
 
 /// Walks all steps in order.
@@ -84,6 +90,9 @@ pub(super) fn walk(
         paused: in_cluster.clients_paused,
         leaving: BTreeSet::new(),
         evicted: BTreeMap::new(),
+        unready: BTreeSet::new(),
+        hidden: false,
+        unreset: BTreeSet::new(),
     };
     for step in &plan.steps {
         walk.step(step);
@@ -95,8 +104,14 @@ pub(super) fn walk(
             walk.found.add(Invariant::Bracket, last, "the node is left tainted or paused");
         }
     }
-    if !walk.leaving.is_empty() {
-        walk.found.add(Invariant::Bracket, None, "a pod is evicted and never waited for");
+    if !walk.leaving.is_empty() || !walk.unready.is_empty() {
+        walk.found.add(Invariant::Bracket, None, "a pod is evicted, and it or its workload is never waited for");
+    }
+    if walk.hidden && seen.cluster.is_some() {
+        walk.found.add(Invariant::Bracket, None, "instances are made and never advertised");
+    }
+    if !walk.unreset.is_empty() {
+        walk.found.add(Invariant::Target, None, "a mode is left pending");
     }
     walk.end
 }
@@ -137,11 +152,16 @@ impl Walk<'_> {
                     self.add(Invariant::Bracket, step, "it resumes what is not paused");
                 }
                 self.paused = false;
+                self.hidden = false;
             }
-            StepKind::RefreshClients => self.cluster_only(step),
+            StepKind::RefreshClients => {
+                self.cluster_only(step);
+                self.hidden = false;
+            }
             StepKind::EvictPod { namespace, pod, uid, .. } => self.evict(step, namespace, pod, uid),
             StepKind::AwaitGone { pods, .. } => self.await_gone(step, pods),
-            StepKind::AwaitReady { .. } => {
+            StepKind::AwaitReady { workloads, .. } => {
+                self.unready.retain(|key| !workloads.contains_key(key));
                 if self.tainted {
                     self.add(Invariant::Bracket, step, "it waits for pods while the node is tainted");
                 }
@@ -159,8 +179,16 @@ impl Walk<'_> {
             StepKind::SetMigMode { gpu, enabled } => {
                 self.switch(step, gpu);
                 self.end.modes.insert(gpu.clone(), *enabled);
+                if self.seen.gpus.iter().any(|g| g.uuid == *gpu && !g.mig.resetless) {
+                    self.unreset.insert(gpu.clone());
+                }
             }
-            StepKind::ResetGpu { gpu } => self.switch(step, gpu),
+            StepKind::ResetGpu { gpu } => {
+                self.switch(step, gpu);
+                if !self.unreset.remove(gpu) {
+                    self.add(Invariant::Needless, step, "it resets a GPU whose mode was not set");
+                }
+            }
             StepKind::BindWorkload { .. } => self.add(Invariant::Foreign, step, "it belongs to the cluster"),
         }
     }
@@ -217,6 +245,9 @@ impl Walk<'_> {
                     format!("{}/{} allows {}", budget.namespace, budget.name, budget.allowed),
                 );
             }
+        }
+        if let Some(owner) = &pod.owner {
+            self.unready.insert(format!("{} {namespace}/{}", owner.kind, owner.name));
         }
         self.leaving.insert(user.clone());
         self.end.moved.insert(user);
@@ -332,7 +363,8 @@ impl Walk<'_> {
 
     fn create(&mut self, step: &Step, slot: &SlotRef, compute: &[ComputeName]) {
         let Some(gpu) = self.gpu(step, &slot.gpu) else { return };
-        if self.end.modes.get(&slot.gpu) != Some(&true) {
+        self.hidden |= !compute.is_empty();
+        if self.end.modes.get(&slot.gpu) != Some(&true) || self.unreset.contains(&slot.gpu) {
             self.add(Invariant::Legal, step, "the GPU's MIG mode is off then");
         }
         let papers = self.end.gpus.entry(slot.gpu.clone()).or_default();

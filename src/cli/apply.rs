@@ -1,0 +1,349 @@
+//! `sectile apply`: plan, ask, carry out, verify by observing again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::{Loaded, Tree};
+use crate::execute::{Machine, Outcome, Ports, at_once, drive};
+use crate::host::journal::FileJournal;
+use crate::model::{Desired, NodePlan, NodeState, Plan};
+use crate::ports::{Cluster as _, Journal as _};
+use crate::render;
+
+use super::args::{Apply, DryRun, Global, Output, Override, default_tree};
+use super::context::{self, Picture};
+use super::error::{Context as _, Error};
+use super::exit::Exit;
+use super::fleet::Fleet;
+use super::plan::blocked;
+use super::progress::Progress;
+
+/// After so many plans of one apply nothing will settle any more by planning again.
+const PASSES: u32 = 20;
+
+/// What one apply works with.
+struct Work<'a> {
+    global: &'a Global,
+    tree: Tree,
+    units: BTreeSet<String>,
+    loaded: Loaded,
+    fleet: Fleet,
+    overrides: &'a [Override],
+    interrupted: Arc<AtomicBool>,
+    /// Steps that failed for good, told once each.
+    failures: BTreeMap<String, String>,
+    counts: Counts,
+}
+
+/// What was done.
+#[derive(Default)]
+struct Counts {
+    created: u32,
+    destroyed: u32,
+    moved: u32,
+}
+
+/// Carries the tree, or a saved plan of it, out.
+pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
+    let path = args.path();
+    let saved = if path.is_file() { Some(read(&path)?) } else { None };
+    let tree_path = if saved.is_some() { default_tree() } else { path };
+    let (tree, units, loaded) = context::load(&tree_path, global)?;
+    let fleet = Fleet::open(global)?;
+    let interrupted = watch_signals()?;
+    let (failures, counts) = Default::default();
+    let mut work =
+        Work { global, tree, units, loaded, fleet, overrides: &args.overrides, interrupted, failures, counts };
+    let picture = work.look()?;
+    if let Some(saved) = &saved {
+        refuse_stale(saved, &picture.plan)?;
+    }
+    if global.output == Output::Json {
+        if args.dry_run.is_some() {
+            context::print(&render::json::plan(&picture.plan));
+        }
+    } else {
+        context::print(&render::text::plan(&picture.plan, context::style(global)));
+    }
+    if args.dry_run == Some(DryRun::Server) && !global.quiet {
+        context::tell(
+            "The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n",
+        );
+    }
+    if args.dry_run.is_some() {
+        work.fleet.save()?;
+        return Ok(blocked(&picture.plan));
+    }
+    if let Some(reason) = args.reason.as_ref().filter(|_| !args.overrides.is_empty()) {
+        let what: Vec<String> = args.overrides.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
+        tracing::warn!(overrides = what.join(","), reason, "policy overridden");
+        context::tell(&format!("Overridden: {} ({reason}).\n", what.join(", ")));
+    }
+    work.carry_out(picture)
+}
+
+fn read(path: &Path) -> Result<Plan, Error> {
+    let text = fs::read_to_string(path).context(|| format!("the plan {} can't be read", path.display()))?;
+    let saved: Result<Plan, _> = serde_json::from_str(&text);
+    let plan = saved.context(|| format!("{} is no saved plan", path.display()));
+    plan.map_err(|error| error.hint("a plan is saved by `sectile plan --out plan.json`"))
+}
+
+/// A saved plan holds as long as today's plan has the same steps.
+fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
+    let steps = |plan: &Plan| {
+        let nodes = plan.nodes.iter().map(|n| (n.name.clone(), n.steps.clone())).collect::<Vec<_>>();
+        (plan.cluster.steps.clone(), nodes)
+    };
+    if saved.format_version != now.format_version {
+        let message = format!(
+            "the saved plan has format {}, and this version writes {}",
+            saved.format_version, now.format_version
+        );
+        return Err(Error::failed(message).hint("plan again"));
+    }
+    if steps(saved) == steps(now) {
+        return Ok(());
+    }
+    context::tell(&render::difference::plans(saved, now));
+    Err(Error::failed("the saved plan is stale: what it was made from has changed").hint("plan again, and look at it"))
+}
+
+/// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop.
+fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context(|| "signals can't be watched".to_owned())?;
+    let seen = Arc::clone(&flag);
+    // Signal handlers are in place before this returns, so that no early signal kills the program half way.
+    let (interrupt, terminate) = {
+        let _inside = runtime.enter();
+        use tokio::signal::unix::{SignalKind, signal};
+        let watch = |kind| signal(kind).context(|| "signals can't be watched".to_owned());
+        (watch(SignalKind::interrupt())?, watch(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let (mut interrupt, mut terminate) = (interrupt, terminate);
+            loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                if seen.swap(true, Ordering::SeqCst) {
+                    // The second one means at once; the next start recovers from what is observed.
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                }
+                context::tell("Stopping after the step in hand. Once more stops at once.\n");
+            }
+        });
+    });
+    Ok(flag)
+}
+
+impl Work<'_> {
+    fn look(&self) -> Result<Picture, Error> {
+        let adjust = |desired: &mut Desired| {
+            for policy in desired.nodes.values_mut().filter_map(|node| node.policy.as_mut()) {
+                if self.overrides.contains(&Override::Window) {
+                    policy.window = None;
+                }
+                if self.overrides.contains(&Override::Budget) {
+                    policy.budget = Default::default();
+                }
+            }
+        };
+        context::look(&self.tree, &self.units, &self.loaded, &self.fleet, &adjust)
+    }
+
+    /// Carries plans out until nothing is left that can be done now.
+    fn carry_out(&mut self, mut picture: Picture) -> Result<Exit, Error> {
+        let began = self.fleet.time();
+        for _ in 0..PASSES {
+            let before = fingerprints(&picture.plan);
+            if self.idle(&picture.plan) || self.stopped() {
+                break;
+            }
+            self.pass(&picture)?;
+            self.fleet.save()?;
+            picture = self.look()?;
+            // What a whole pass did not change, another one won't.
+            if fingerprints(&picture.plan) == before {
+                break;
+            }
+        }
+        self.fleet.save()?;
+        let seconds = self.fleet.time().duration_since(began).as_secs_f64();
+        self.report(&picture, seconds);
+        let mut exit = blocked(&picture.plan);
+        if !self.failures.is_empty() || self.fleet.ledger() > 0 || (!self.idle(&picture.plan) && !self.stopped()) {
+            exit = exit.and(Exit::Error);
+        }
+        if self.stopped() {
+            exit = exit.and(Exit::Interrupted);
+        }
+        Ok(exit)
+    }
+
+    fn stopped(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing can be done now.
+    fn idle(&self, plan: &Plan) -> bool {
+        let due = |node: &NodePlan| {
+            !self.failures.contains_key(&node.name) && node.steps.iter().any(|step| step.waits.is_none())
+        };
+        plan.cluster.steps.is_empty() && !plan.nodes.iter().any(due)
+    }
+
+    /// One pass: what belongs to no node, then node by node, so that no more than one changes at once.
+    fn pass(&mut self, picture: &Picture) -> Result<(), Error> {
+        for step in &picture.plan.cluster.steps {
+            let crate::model::StepKind::BindWorkload { binding, .. } = &step.kind else { continue };
+            let Some(binding) = picture.desired.bindings.iter().find(|b| b.name == *binding) else { continue };
+            if let Err(error) = self.fleet.now(self.fleet.cluster.bind(binding)) {
+                self.failures.insert(binding.name.clone(), chain(&error));
+            }
+        }
+        for node in &picture.plan.nodes {
+            let due = node.steps.iter().any(|step| step.waits.is_none());
+            if due && !self.stopped() && !self.failures.contains_key(&node.name) {
+                self.node(node, picture)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
+        let Some(node) = self.fleet.nodes.get(&plan.name) else { return Ok(()) };
+        let policy =
+            picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
+        let mut journal_path = self.fleet.path.as_os_str().to_owned();
+        journal_path.push(format!(".{}.journal", plan.name));
+        let journal = FileJournal::open(Path::new(&journal_path));
+        let mut journal = journal.context(|| "the journal can't be opened".to_owned())?;
+        self.recall(&plan.name, &mut journal)?;
+        let in_cluster = picture.observed.nodes.get(&plan.name).is_some_and(|n| n.cluster.is_some());
+        let ports = Ports {
+            node: &plan.name,
+            gpus: &node.gpus,
+            cluster: in_cluster.then_some(&self.fleet.cluster),
+            host: &node.host,
+            clock: &self.fleet.clock,
+            bindings: &picture.desired.bindings,
+            units: &self.units,
+        };
+        let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
+        let mut done = Vec::new();
+        let interrupted = || self.interrupted.load(Ordering::SeqCst);
+        let mut tell = |news: &crate::execute::News| {
+            if let crate::execute::News::Done(id) = news {
+                done.push(*id);
+            }
+            progress.tell(news);
+        };
+        let machine = Machine::new(plan, &policy);
+        let outcome = at_once(drive(machine, &ports, &mut journal, &interrupted, &mut tell));
+        progress.finish();
+        self.count(plan, &done);
+        match outcome {
+            None => return Err(Error::failed("the simulator waited, which it must not")),
+            Some(Outcome::Done | Outcome::Interrupted) => {}
+            Some(Outcome::Held { step, why }) => {
+                if !self.global.quiet {
+                    context::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
+                }
+            }
+            Some(Outcome::Failed { step, why, left }) => {
+                let left =
+                    if left.is_empty() { String::new() } else { format!(" (not taken back: {})", left.join(", ")) };
+                self.failures.insert(plan.name.clone(), format!("step {step} failed: {why}{left}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of a run that was cut short, and begins a new journal: recovery is from what is observed.
+    fn recall(&self, node: &str, journal: &mut FileJournal) -> Result<(), Error> {
+        use crate::execute::journal::{Standing, standing};
+        let lines = journal.lines().context(|| "the journal can't be read".to_owned())?;
+        let open = match standing(&lines) {
+            Standing::Interrupted { open, .. } => Some(open),
+            Standing::Clean | Standing::Unreadable => None,
+        };
+        if let Some(open) = open.filter(|_| !self.global.quiet) {
+            let step = open.map(|id| format!(" in step {id}")).unwrap_or_default();
+            context::tell(&format!(
+                "  {node:<10} an earlier run was cut short{step}; what is there was observed anew\n"
+            ));
+        }
+        journal.clear().context(|| "the journal can't be begun".to_owned())
+    }
+
+    fn count(&mut self, plan: &NodePlan, done: &[u32]) {
+        use crate::model::StepKind;
+        for step in plan.steps.iter().filter(|s| done.contains(&s.id)) {
+            match &step.kind {
+                StepKind::CreateInstance { .. } => self.counts.created += 1,
+                StepKind::DestroyInstance { .. } => self.counts.destroyed += 1,
+                StepKind::EvictPod { .. } | StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => {
+                    self.counts.moved += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn report(&self, picture: &Picture, seconds: f64) {
+        let plan = &picture.plan;
+        if self.global.output == Output::Json {
+            let text = render::json::status(&picture.desired, &picture.observed, plan);
+            return context::print(&text);
+        }
+        let Counts { created, destroyed, moved } = self.counts;
+        let mut text = format!(
+            "Done: {created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time.\n"
+        );
+        let settled = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
+        if plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty() {
+            let kept: usize = plan.nodes.iter().flat_map(|n| &n.gpus).map(|g| g.keep.len()).sum();
+            text.push_str(&format!(
+                "Verified by observing again: {} nodes converged, {kept} instances.\n",
+                plan.nodes.len()
+            ));
+        } else {
+            for node in plan.nodes.iter().filter(|node| !settled(node)) {
+                text.push_str(&format!("{} is {}\n", node.name, node.state));
+                for block in node.blocked.iter().chain(&node.waiting) {
+                    text.push_str(&format!(
+                        "  {}: {}: {}\n    hint: {}\n",
+                        block.code, block.object, block.message, block.hint
+                    ));
+                }
+            }
+        }
+        for (what, why) in &self.failures {
+            text.push_str(&format!("{what} failed: {why}\n"));
+        }
+        if self.fleet.ledger() > 0 {
+            text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.ledger()));
+        }
+        context::print(&text);
+    }
+}
+
+fn fingerprints(plan: &Plan) -> Vec<String> {
+    plan.nodes.iter().map(|node| node.fingerprint.0.clone()).collect()
+}
+
+fn chain(error: &Error) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,345 @@
+//! The command line. Every flag is also an environment variable, `SECTILE_` and its name.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Where the tree lies on a node.
+const SYSTEM_TREE: &str = "/etc/sectile";
+
+const EXIT_CODES: &str = "Exit codes:
+  0    done, or nothing to do
+  1    an error
+  2    with --detailed-exitcode: changes, also those that wait for a window or a budget
+  3    blocked until somebody acts (apply always, plan with --detailed-exitcode)
+  64   wrong usage, also no terminal and no --yes
+  130  interrupted";
+
+/// Keep the MIG partitions of NVIDIA GPUs, and the workloads on them, as a tree of TOML files says.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sectile", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+// Without it, `sectile --sim plan` would look for a fleet file named `plan`.
+#[command(subcommand_precedence_over_arg = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Read and check the whole tree, and show every error at once
+    #[command(after_help = "Examples:
+  sectile validate                    # the tree here, alone
+  sectile validate --sim              # and against the simulated GPUs")]
+    Validate(Validate),
+    /// Show the smallest plan from what is there to what the tree says
+    #[command(after_help = "Examples:
+  sectile plan --sim                  # on the built-in simulated fleet
+  sectile plan -o wide                # every step, with its guards
+  sectile plan --out plan.json        # save it for `sectile apply plan.json`
+  sectile plan --detailed-exitcode    # exit with 2 where something would change")]
+    Plan(Plan),
+    /// Plan, ask, carry out and verify
+    #[command(after_help = "Examples:
+  sectile apply --sim                 # on the built-in simulated fleet, without asking
+  sectile apply --dry-run             # plan and check, change nothing
+  sectile apply plan.json --yes       # a saved plan, refused where its steps no longer hold
+  sectile apply --override window --reason \"INC-4711: no capacity\"")]
+    Apply(Apply),
+    /// Show desired beside observed, GPU by GPU, with who uses what
+    #[command(after_help = "Examples:
+  sectile status --sim                # every node of the built-in simulated fleet
+  sectile status --node gpu-a-01 -o json")]
+    Status(Status),
+    /// Write completions for a shell to stdout
+    #[command(after_help = "Example:
+  sectile completions bash > /etc/bash_completion.d/sectile")]
+    Completions(Completions),
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Use simulated GPUs and a simulated cluster: the built-in fleet, or that of a file
+    #[arg(long, global = true, env = "SECTILE_SIM", value_name = "FLEET.toml", value_hint = ValueHint::FilePath)]
+    #[arg(num_args = 0..=1, default_missing_value = "builtin")]
+    pub sim: Option<SimFleet>,
+    /// Where the simulated fleet's state is kept between calls [default: in the user's state folder]
+    #[arg(long, global = true, env = "SECTILE_SIM_STATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub sim_state: Option<PathBuf>,
+    /// Forget the simulated fleet's state and start over
+    #[arg(long, global = true, env = "SECTILE_SIM_FRESH", value_parser = BoolishValueParser::new())]
+    #[arg(action = ArgAction::SetTrue)]
+    pub sim_fresh: bool,
+    /// Where the GPUs are seen; wins over --sim
+    #[arg(long, global = true, env = "SECTILE_GPUS", value_name = "SOURCE")]
+    pub gpus: Option<Gpus>,
+    /// Where the cluster is seen; wins over --sim
+    #[arg(long, global = true, env = "SECTILE_CLUSTER", value_name = "SOURCE")]
+    pub cluster: Option<Cluster>,
+    /// The node [default: this one; with --sim every node of the fleet]
+    #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// What is written to stdout
+    #[arg(short, long, global = true, env = "SECTILE_OUTPUT", value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+    /// When to colour; NO_COLOR counts for auto
+    #[arg(long, global = true, env = "SECTILE_COLOR", value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say more on stderr; twice: everything
+    #[arg(short, long, global = true, env = "SECTILE_VERBOSE", action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, env = "SECTILE_QUIET", value_parser = BoolishValueParser::new())]
+    #[arg(action = ArgAction::SetTrue)]
+    pub quiet: bool,
+}
+
+/// `sectile validate`.
+#[derive(Clone, Debug, Args)]
+pub struct Validate {
+    /// The tree
+    #[command(flatten)]
+    pub tree: Tree,
+}
+
+/// `sectile plan`.
+#[derive(Clone, Debug, Args)]
+pub struct Plan {
+    /// The tree
+    #[command(flatten)]
+    pub tree: Tree,
+    /// Save the plan as JSON
+    #[arg(long, env = "SECTILE_OUT", value_name = "plan.json", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Exit with 2 where something would change, and with 3 where something is blocked
+    #[arg(long, env = "SECTILE_DETAILED_EXITCODE", value_parser = BoolishValueParser::new())]
+    #[arg(action = ArgAction::SetTrue)]
+    pub detailed_exitcode: bool,
+    /// Every node that the tree covers
+    #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub fleet: bool,
+}
+
+/// `sectile apply`.
+#[derive(Clone, Debug, Args)]
+pub struct Apply {
+    /// The tree, or a plan that `plan --out` saved [default: . where it holds layouts/, else /etc/sectile]
+    #[arg(value_name = "TREE|plan.json", env = "SECTILE_TREE", value_hint = ValueHint::AnyPath)]
+    pub tree_or_plan: Option<PathBuf>,
+    /// Don't ask
+    #[arg(short, long, env = "SECTILE_YES", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub yes: bool,
+    /// Change nothing: plan and check, or also ask the API server about each eviction
+    #[arg(long, env = "SECTILE_DRY_RUN", value_name = "SIDE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "client")]
+    pub dry_run: Option<DryRun>,
+    /// Don't wait for these; what `protect` protects can't be overridden
+    #[arg(long = "override", env = "SECTILE_OVERRIDE", value_name = "WHAT", value_delimiter = ',')]
+    #[arg(requires = "reason")]
+    pub overrides: Vec<Override>,
+    /// Why, for the record
+    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `sectile status`.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// The tree
+    #[command(flatten)]
+    pub tree: Tree,
+}
+
+/// `sectile completions`.
+#[derive(Clone, Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// The tree that a command reads.
+#[derive(Clone, Debug, Args)]
+pub struct Tree {
+    /// The directory with layouts/ and policies/ [default: . where it holds layouts/, else /etc/sectile]
+    #[arg(value_name = "TREE", env = "SECTILE_TREE", value_hint = ValueHint::DirPath)]
+    pub tree: Option<PathBuf>,
+}
+
+impl Tree {
+    /// The path that was given, or the default.
+    pub fn path(&self) -> PathBuf {
+        self.tree.clone().unwrap_or_else(default_tree)
+    }
+}
+
+impl Apply {
+    /// The path that was given, or the default tree.
+    pub fn path(&self) -> PathBuf {
+        self.tree_or_plan.clone().unwrap_or_else(default_tree)
+    }
+}
+
+/// `.` where it holds `layouts/`, else the system's tree.
+pub fn default_tree() -> PathBuf {
+    if Path::new("layouts").is_dir() { PathBuf::from(".") } else { PathBuf::from(SYSTEM_TREE) }
+}
+
+/// Which simulated fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimFleet {
+    /// The one that is built in.
+    Builtin,
+    /// A fleet file.
+    File(PathBuf),
+}
+
+impl FromStr for SimFleet {
+    type Err = Infallible;
+
+    /// `SECTILE_SIM=1`, or empty, means the built-in fleet, as the bare flag does.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "" | "1" | "true" | "builtin" => SimFleet::Builtin,
+            path => SimFleet::File(PathBuf::from(path)),
+        })
+    }
+}
+
+/// Where the GPUs are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Gpus {
+    /// NVML, else an error that says what is missing
+    Auto,
+    /// The driver's library
+    Nvml,
+    /// The simulated fleet
+    Sim,
+}
+
+/// Where the cluster is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cluster {
+    /// Kubernetes' API server
+    Kube,
+    /// The simulated fleet
+    Sim,
+    /// Nowhere: the node is in no cluster
+    None,
+}
+
+/// What is written to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For people who want to see everything
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// Where a terminal shows it
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl From<Color> for anstream::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// How dry a dry run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// Plan and check
+    Client,
+    /// Ask the API server about each eviction, too
+    Server,
+}
+
+/// What an apply need not wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Override {
+    /// The policy's window
+    Window,
+    /// The policy's budget
+    Budget,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_simulated_fleet_is_built_in_or_a_file() {
+        assert_eq!(parse("sectile plan").unwrap().global.sim, None);
+        assert_eq!(parse("sectile plan --sim").unwrap().global.sim, Some(SimFleet::Builtin));
+        assert_eq!(parse("sectile --sim plan").unwrap().global.sim, Some(SimFleet::Builtin));
+        let cli = parse("sectile apply --sim fleet.toml --yes").unwrap();
+        assert_eq!(cli.global.sim, Some(SimFleet::File("fleet.toml".into())));
+        let Command::Apply(apply) = parse("sectile apply --sim=fleet.toml --dry-run saved.json").unwrap().command
+        else {
+            panic!("not apply");
+        };
+        assert_eq!((apply.dry_run, apply.path()), (Some(DryRun::Client), "saved.json".into()));
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_command_lines() {
+        let mut seen = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
+                let line = line.split(['#', '>']).next().unwrap_or_default().trim();
+                // Every other part is quoted.
+                let parts = line.split('"').enumerate();
+                let words = parts.flat_map(|(i, part)| match i % 2 {
+                    0 => part.split_whitespace().collect(),
+                    _ => vec![part],
+                });
+                assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 8);
+    }
+
+    #[test]
+    fn overrides_need_a_reason_and_protection_has_none() {
+        assert!(parse("sectile apply --override window,budget --reason INC-4711").is_ok());
+        assert!(parse("sectile apply --override window").is_err());
+        assert!(parse("sectile apply --override protect --reason INC-4711").is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! What every command does first: read the tree, observe, resolve, plan, and check the plan by other code.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::config::{self, GpuFacts, Loaded, NodeFacts, Tree, diagnostic};
+use crate::model::{Desired, Observed, Plan};
+use crate::plan;
+
+use super::args::{Global, Output};
+use super::error::Error;
+use super::fleet::Fleet;
+
+/// What is wanted, what is there, and the plan between them.
+#[derive(Debug)]
+pub(super) struct Picture {
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) plan: Plan,
+}
+
+/// Reads the tree; warnings go to stderr, errors are told with their places and end the command.
+pub(super) fn load(path: &Path, global: &Global) -> Result<(Tree, BTreeSet<String>, Loaded), Error> {
+    let loaded = config::load(path);
+    let text = diagnostic::render(&loaded.diagnostics, &loaded.sources, true);
+    let errors = loaded.diagnostics.iter().filter(|d| d.is_error()).count();
+    if errors > 0 || !global.quiet {
+        tell(&text);
+    }
+    match loaded.tree.clone().filter(|_| errors == 0) {
+        Some(tree) => {
+            let units = tree.units();
+            Ok((tree, units, loaded))
+        }
+        None => {
+            let errors = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
+            Err(Error::failed(format!("the tree in {} has {errors}, and nothing was changed", path.display())))
+        }
+    }
+}
+
+/// Observes, resolves, plans and checks.
+pub(super) fn look(
+    tree: &Tree,
+    units: &BTreeSet<String>,
+    loaded: &Loaded,
+    fleet: &Fleet,
+    adjust: &dyn Fn(&mut Desired),
+) -> Result<Picture, Error> {
+    let observed = fleet.observe(units)?;
+    let facts: Vec<NodeFacts> = observed
+        .nodes
+        .values()
+        .map(|node| NodeFacts {
+            name: node.name.clone(),
+            labels: node.labels.clone(),
+            gpus: node
+                .gpus
+                .iter()
+                .map(|gpu| GpuFacts {
+                    uuid: gpu.uuid.clone(),
+                    pci: gpu.pci.clone(),
+                    index: gpu.index,
+                    model: gpu.model.clone(),
+                    board: gpu.board.clone(),
+                })
+                .collect(),
+        })
+        .collect();
+    let resolved = config::resolve(tree, &facts);
+    if resolved.diagnostics.iter().any(config::Diagnostic::is_error) {
+        tell(&diagnostic::render(&resolved.diagnostics, &loaded.sources, true));
+        return Err(Error::failed("the tree contradicts itself on these nodes, and nothing was changed"));
+    }
+    let mut desired = resolved.desired;
+    adjust(&mut desired);
+    let plan = plan::plan(&desired, &observed, fleet.time());
+    let broken = plan::check::check(&desired, &observed, &plan);
+    if !broken.is_empty() {
+        let error = Error::failed("the plan breaks its own invariants, so it is neither shown nor carried out");
+        let error = error.hint("this is a defect of sectile: please report it with the tree and this output");
+        return Err(broken.iter().fold(error, |error, violation| error.hint(violation.to_string())));
+    }
+    Ok(Picture { desired, observed, plan })
+}
+
+/// Writes to stdout: data.
+pub(super) fn print(text: &str) {
+    // A reader who left needs no message.
+    let _ = anstream::stdout().write_all(text.as_bytes());
+}
+
+/// Writes to stderr: everything else.
+pub(super) fn tell(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// How text is styled.
+pub(super) fn style(global: &Global) -> crate::render::Style {
+    crate::render::Style { wide: global.output == Output::Wide }
+}

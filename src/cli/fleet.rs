@@ -1,0 +1,160 @@
+//! The outside that a command works on. Today that is the simulated fleet alone: NVML and Kubernetes are not linked
+//! into this version, and asking for them is an error that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::execute::{at_once, observe};
+use crate::gpu::Gpus;
+use crate::model::{Known, Observed};
+use crate::ports::{Clock as _, Cluster as _, Port};
+use crate::sim::clock::SimClock;
+use crate::sim::cluster::SimCluster;
+use crate::sim::driver::SimDriver;
+use crate::sim::host::SimHost;
+use crate::sim::state::StateFile;
+use crate::sim::{Shared, fleet, lock};
+
+use super::args::{self, Global, SimFleet};
+use super::error::{Context as _, Error};
+
+/// A simulated fleet, its state locked until it is dropped.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    state: StateFile,
+    /// Where the state is kept; journals lie beside it.
+    pub(super) path: PathBuf,
+    /// The nodes that were asked for.
+    pub(super) nodes: BTreeMap<String, Node>,
+    /// Its cluster.
+    pub(super) cluster: SimCluster,
+    /// Its clock.
+    pub(super) clock: SimClock,
+}
+
+/// One node of it.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Its GPUs.
+    pub(super) gpus: Gpus<SimDriver>,
+    /// Its host.
+    pub(super) host: SimHost,
+}
+
+impl Fleet {
+    /// Opens the fleet that the options ask for.
+    pub(super) fn open(global: &Global) -> Result<Fleet, Error> {
+        let asked = sim(global)?;
+        let (name, text) = match asked {
+            SimFleet::Builtin => (fleet::BUILTIN_NAME.to_owned(), fleet::BUILTIN.to_owned()),
+            SimFleet::File(path) => (path.display().to_string(), read(path)?),
+        };
+        let path = match &global.sim_state {
+            Some(path) => path.clone(),
+            None => default_state(&name, asked)?,
+        };
+        let opened = StateFile::open(&path, &text, &name, global.sim_fresh, false);
+        let state = opened.map_err(|error| {
+            let hint = error.hint();
+            let wrapped = Error::failed("the simulated fleet can't be opened").caused_by(error);
+            hint.into_iter().fold(wrapped, Error::hint)
+        })?;
+        let world = state.shared();
+        let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
+        if let Some(wanted) = global.node.as_ref().filter(|wanted| !names.contains(wanted)) {
+            let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
+            let error = Error::usage(format!("the fleet {name} has no node {wanted}"));
+            let known = format!("it has {}", names.join(", "));
+            let did = nearest.map(|nearest| format!("did you mean {nearest}?"));
+            return Err(did.into_iter().chain([known]).fold(error, Error::hint));
+        }
+        let asked = names.into_iter().filter(|name| global.node.as_ref().is_none_or(|wanted| wanted == name));
+        let nodes = asked.map(|name| {
+            let gpus = Gpus::new(SimDriver::new(Shared::clone(&world), &name));
+            let host = SimHost { world: Shared::clone(&world), node: name.clone() };
+            (name, Node { gpus, host })
+        });
+        let nodes = nodes.collect();
+        let cluster = SimCluster { world: Shared::clone(&world) };
+        Ok(Fleet { state, path, nodes, cluster, clock: SimClock { world } })
+    }
+
+    /// Observes every node that was asked for, and the cluster.
+    pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
+        let mut observed = Observed { cluster: self.now(self.cluster.observe())?, ..Observed::default() };
+        for (name, node) in &self.nodes {
+            // A bare-metal node's labels come from its own settings; in a fleet file, those are its labels.
+            let own = lock(&self.clock.world).nodes.get(name).map(|n| n.labels.clone()).unwrap_or_default();
+            let own = Known::Known(own);
+            let seen = observe::node(name, &node.gpus, Some(&self.cluster), &node.host, units, &own);
+            let seen = self.now(seen).map_err(|error| error.hint(format!("node {name}")))?;
+            observed.nodes.insert(name.clone(), seen);
+        }
+        Ok(observed)
+    }
+
+    /// The result of a call to the simulated outside, which never waits.
+    pub(super) fn now<T>(&self, call: impl Future<Output = Port<T>>) -> Result<T, Error> {
+        let answer = at_once(call).ok_or_else(|| Error::failed("the simulator waited, which it must not"))?;
+        answer.context(|| "the simulated fleet could not be asked".to_owned())
+    }
+
+    /// Keeps the state.
+    pub(super) fn save(&self) -> Result<(), Error> {
+        self.state.save().context(|| format!("the state in {} could not be kept", self.path.display()))
+    }
+
+    /// The virtual time.
+    pub(super) fn time(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    /// How many destroy calls hit an instance that somebody held. Sectile's own care keeps it at zero.
+    pub(super) fn ledger(&self) -> usize {
+        lock(&self.clock.world).ledger.len()
+    }
+}
+
+/// Which simulated fleet is asked for, or why none can be had.
+fn sim(global: &Global) -> Result<&SimFleet, Error> {
+    let builtin = &SimFleet::Builtin;
+    let missing = |what: &str, flag: &str| {
+        Error::usage(format!("this version can't reach {what}"))
+            .hint(format!("{flag} and --sim work on simulated GPUs and a simulated cluster"))
+    };
+    match (global.gpus, global.cluster, &global.sim) {
+        (Some(args::Gpus::Nvml | args::Gpus::Auto), ..) => Err(missing("NVML", "--gpus sim")),
+        (_, Some(args::Cluster::Kube), _) => Err(missing("Kubernetes", "--cluster sim")),
+        (_, Some(args::Cluster::None), _) => Err(missing("a fleet without its cluster", "--cluster sim")),
+        (.., Some(fleet)) => Ok(fleet),
+        (Some(args::Gpus::Sim), _, None) => Ok(builtin),
+        (None, _, None) => Err(missing("real GPUs", "--gpus sim")),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    if path.is_dir() {
+        let error = Error::usage(format!("{} is a directory, and --sim takes a fleet file", path.display()));
+        return Err(error.hint("put the tree before it: `sectile plan TREE --sim`"));
+    }
+    std::fs::read_to_string(path).context(|| format!("the fleet file {} can't be read", path.display()))
+}
+
+/// In the user's state folder, one file for each fleet file.
+#[expect(clippy::disallowed_methods, reason = "the state folder is the environment's word, and no setting of ours")]
+fn default_state(name: &str, fleet: &SimFleet) -> Result<PathBuf, Error> {
+    let of = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state")));
+    let folder = folder.ok_or_else(|| {
+        Error::usage("neither XDG_STATE_HOME nor HOME says where state is kept").hint("say --sim-state FILE")
+    })?;
+    let file = match fleet {
+        SimFleet::Builtin => "sim-builtin.json".to_owned(),
+        SimFleet::File(path) => {
+            let whole = path.canonicalize().context(|| format!("the fleet file {name} can't be found"))?;
+            let digest = crate::model::Digest::of([whole.as_os_str().as_encoded_bytes()]);
+            format!("sim-{}.json", digest.short())
+        }
+    };
+    Ok(folder.join("sectile").join(file))
+}

@@ -1,0 +1,22 @@
+//! `sectile status`: desired beside observed, GPU by GPU, with who uses what.
+
+use crate::render;
+
+use super::args::{Global, Output, Status};
+use super::context::{self, Picture};
+use super::error::Error;
+use super::exit::Exit;
+use super::fleet::Fleet;
+
+/// Observes and shows; changes nothing.
+pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
+    let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
+    let fleet = Fleet::open(global)?;
+    let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
+    fleet.save()?;
+    context::print(&match global.output {
+        Output::Json => render::json::status(&desired, &observed, &plan),
+        Output::Text | Output::Wide => render::status::status(&desired, &observed, &plan, context::style(global)),
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,60 @@
+//! Reads the tree from the disk: the only part of `config` that touches anything outside.
+
+mod revision;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::diagnostic::{self, Code, Diagnostic};
+use super::schema::{self, Tree};
+use crate::model::{Digest, Revision};
+use walk::Walk;
+
+/// The running version, for `requires`.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A tree as it lies on the disk.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The tree, unless there is an error.
+    pub tree: Option<Tree>,
+    /// Which version of it, also where there is an error.
+    pub revision: Revision,
+    /// What there is to say about it, by file and place; [`super::alone::check_alone`] included.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that count, by path below the tree, for drawing.
+    pub sources: BTreeMap<String, String>,
+}
+
+/// Reads `layouts/**.toml`, `policies/**.toml` and `tree.toml` below a folder, in path order.
+pub fn load(root: &Path) -> Loaded {
+    let mut walk = Walk::new(root);
+    let mut found = Vec::new();
+    walk.optional_file("tree.toml");
+    let there: Vec<bool> = ["layouts", "policies"].into_iter().map(|folder| walk.folder(folder)).collect();
+    if !there.contains(&true) {
+        let message = format!("{} holds no tree", root.display());
+        let d = Diagnostic::error(Code::NoTree, message).label("it has neither layouts/ nor policies/");
+        found.push(d.help("name the folder with those two, or create them: empty ones manage nothing"));
+    }
+    let Walk { files, sources, found: unreadable, .. } = walk;
+    let digest = Digest::of(files.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes.as_slice()]));
+    let revision = Revision { name: revision::name(root), digest };
+    let required = sources.get("tree.toml").map(|text| schema::parse_tree_toml("tree.toml", text, VERSION));
+    let required = required.unwrap_or_default();
+    // What a newer Sectile would understand looks like errors to this one, so only that is said.
+    if required.iter().any(|d| d.code == Code::Upgrade) {
+        return Loaded { tree: None, revision, diagnostics: required, sources };
+    }
+    found.extend(unreadable);
+    found.extend(required);
+    let parts = sources.iter().filter(|(path, _)| *path != "tree.toml");
+    let (tree, more) = schema::assemble(revision.clone(), parts.map(|(path, text)| (path.as_str(), text.as_str())));
+    // A file that could not be read may provide what seems to be missing.
+    let complete = found.iter().all(|d| !d.is_error());
+    found.extend(more.into_iter().filter(|d| complete || d.code != Code::OverBound));
+    diagnostic::limit(&mut found);
+    let tree = tree.filter(|_| found.iter().all(|d| !d.is_error()));
+    Loaded { tree, revision, diagnostics: found, sources }
+}

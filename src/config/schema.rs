@@ -1,0 +1,154 @@
+//! The form of the tree's files: text in, what it says out, with every error at once and each at its place.
+//!
+//! It is a walk over `toml`'s spanned values instead of serde's derive, which stops at the first error.
+
+pub mod layout;
+pub mod policy;
+mod reader;
+pub mod selector;
+pub mod values;
+pub mod workload;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use toml::de::DeTable;
+use toml_parser::Source as Lexed;
+use toml_parser::lexer::TokenKind;
+
+pub use layout::{GpuEntry, LayoutFile};
+pub use policy::{PolicyFile, Setting};
+pub use selector::{GpuKey, GpuSelector, ModelPattern, NodePattern, NodeSelector, PciAddress, UuidPattern};
+pub use workload::WorkloadEntry;
+
+use super::alone;
+use super::diagnostic::{self, Code, Diagnostic};
+use crate::model::{Revision, Source, Target};
+use reader::Reader;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its bytes in the file.
+    pub span: Range<usize>,
+    /// Its line, from 1.
+    pub line: u32,
+}
+
+impl<T> At<T> {
+    /// The place, in that file.
+    pub fn source(&self, file: &str) -> Source {
+        Source { file: file.to_owned(), line: self.line }
+    }
+
+    /// Another value at the same place.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
+        At { value: f(self.value), span: self.span, line: self.line }
+    }
+}
+
+/// A whole tree without errors of form.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// Which version of it.
+    pub revision: Revision,
+    /// `layouts/**.toml`, in path order.
+    pub layouts: Vec<LayoutFile>,
+    /// `policies/**.toml`, in path order.
+    pub policies: Vec<PolicyFile>,
+}
+
+impl Tree {
+    /// The systemd units that the tree binds or pauses, on any node.
+    pub fn units(&self) -> BTreeSet<String> {
+        let bound =
+            self.layouts.iter().flat_map(|file| &file.workloads).filter_map(|entry| match &entry.binding.target {
+                Target::Systemd { unit, .. } => Some(unit.clone()),
+                Target::Kubernetes { .. } | Target::Command { .. } => None,
+            });
+        let paused = self.policies.iter().flat_map(|file| &file.settings).filter_map(|setting| match &setting.value {
+            Setting::Units(units) => Some(units.clone()),
+            _ => None,
+        });
+        bound.chain(paused.flatten()).collect()
+    }
+}
+
+/// Puts files (path below the tree, text) together, in path order, and checks the whole: the tree unless there is an
+/// error, and what there is to say about it.
+pub fn assemble<'a>(
+    revision: Revision,
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> (Option<Tree>, Vec<Diagnostic>) {
+    let mut tree = Tree { revision, layouts: Vec::new(), policies: Vec::new() };
+    let mut found = Vec::new();
+    // What a broken file was meant to say is not known, so it is left out of the checks of the whole.
+    let whole = |diagnostics: &[Diagnostic]| diagnostics.iter().all(|d| !d.is_error());
+    for (path, text) in files {
+        if path.starts_with("policies/") {
+            let (file, diagnostics) = parse_policy(path, text);
+            tree.policies.extend(whole(&diagnostics).then_some(file));
+            found.extend(diagnostics);
+        } else {
+            let (file, diagnostics) = parse_layout(path, text);
+            tree.layouts.extend(whole(&diagnostics).then_some(file));
+            found.extend(diagnostics);
+        }
+    }
+    // Nor is it known what it would have provided.
+    let complete = whole(&found);
+    found.extend(alone::check_alone(&tree).into_iter().filter(|d| complete || d.code != Code::OverBound));
+    diagnostic::limit(&mut found);
+    (whole(&found).then_some(tree), found)
+}
+
+/// Reads a layout file. What could not be read is left out of the result.
+pub fn parse_layout(path: &str, text: &str) -> (LayoutFile, Vec<Diagnostic>) {
+    parse(path, text, layout::read)
+}
+
+/// Reads a policy file. What could not be read is left out of the result.
+pub fn parse_policy(path: &str, text: &str) -> (PolicyFile, Vec<Diagnostic>) {
+    parse(path, text, policy::read)
+}
+
+/// Reads `tree.toml`: an error where it asks for another version than the running one.
+pub fn parse_tree_toml(path: &str, text: &str, running: &str) -> Vec<Diagnostic> {
+    parse(path, text, |reader, root| values::requires(reader, root, running)).1
+}
+
+fn parse<T>(path: &str, text: &str, read: impl FnOnce(&mut Reader<'_>, &DeTable<'_>) -> T) -> (T, Vec<Diagnostic>) {
+    let mut reader = Reader::new(path, text);
+    let empty = DeTable::new();
+    if let Some(span) = too_deep(text) {
+        let message = "keys are nested too deep";
+        reader.report(Code::Syntax, span, message, |d| d.label("no key of the tree has so many parts"));
+        return (read(&mut Reader::new(path, ""), &empty), reader.finish());
+    }
+    let (root, errors) = DeTable::parse_recoverable(text);
+    // One slip makes the parser lose its way, so only the first error means something.
+    if let Some(first) = errors.first() {
+        let span = first.span().unwrap_or(0..0);
+        reader.report(Code::Syntax, span, "this is not TOML", |d| d.label(first.message()));
+        return (read(&mut Reader::new(path, ""), &empty), reader.finish());
+    }
+    (read(&mut reader, root.get_ref()), reader.finish())
+}
+
+/// Where a line has more dots outside of strings than any key of ours has parts. `toml` nests a table for each part,
+/// and drops them recursively: a line of a hundred thousand would overflow the stack.
+fn too_deep(text: &str) -> Option<Range<usize>> {
+    const MOST: usize = 16;
+    let mut dots = 0;
+    for token in Lexed::new(text).lex() {
+        match token.kind() {
+            TokenKind::Newline => dots = 0,
+            TokenKind::Dot if dots == MOST => return Some(token.span().start()..token.span().end()),
+            TokenKind::Dot => dots += 1,
+            _ => {}
+        }
+    }
+    None
+}

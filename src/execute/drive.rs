@@ -1,0 +1,238 @@
+//! Performs the machine's effects on the ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::gpu::{Gpus, Mode};
+use crate::model::desired::{Binding, Target};
+use crate::model::plan::SlotRef;
+use crate::model::{Known, StepKind, User};
+use crate::ports::{Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal};
+
+use super::machine::{Answer, Command, Effect, Event, Machine, News, Outcome};
+use super::observe::{Holders, in_force};
+
+/// The outside of one node.
+#[derive(Debug)]
+pub struct Ports<'a, D: Driver, C, H, K> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Its GPUs.
+    pub gpus: &'a Gpus<D>,
+    /// Its cluster, if it is in one.
+    pub cluster: Option<&'a C>,
+    /// The host.
+    pub host: &'a H,
+    /// Time.
+    pub clock: &'a K,
+    /// The tree's bindings: commands come from here, never from a plan.
+    pub bindings: &'a [Binding],
+    /// Units that the tree binds or pauses.
+    pub units: &'a BTreeSet<String>,
+}
+
+/// Runs a machine to its end. `interrupted` is asked between effects.
+pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
+    mut machine: Machine,
+    ports: &Ports<'_, D, C, H, K>,
+    journal: &mut J,
+    interrupted: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(&News),
+) -> Outcome {
+    let mut event = Event::Start;
+    loop {
+        if interrupted() {
+            machine.interrupt();
+        }
+        let command = machine.next(event, ports.clock.now());
+        machine.news.drain(..).for_each(|news| tell(&news));
+        event = match command {
+            Command::Done(outcome) => return outcome,
+            Command::Wait(until) => {
+                ports.clock.sleep_until(until).await;
+                Event::Woke
+            }
+            Command::Do(Effect::Journal(record)) => {
+                Event::Answer(journal.append(&record.line()).map(|()| Answer::Done))
+            }
+            Command::Do(effect) => Event::Answer(ports.perform(&effect).await),
+        };
+    }
+}
+
+/// Runs a future that never waits, as those of the simulator's ports; `None` if it waits after all.
+pub fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
+    fn cluster(&self) -> Port<&C> {
+        self.cluster.ok_or_else(|| PortError {
+            transient: false,
+            code: "no cluster".to_owned(),
+            message: format!("{} is in no cluster", self.node),
+        })
+    }
+
+    fn binding(&self, name: &str) -> Port<&Binding> {
+        self.bindings.iter().find(|b| b.name == name).ok_or_else(|| PortError {
+            transient: false,
+            code: "no binding".to_owned(),
+            message: format!("the tree binds no {name}"),
+        })
+    }
+
+    async fn perform(&self, effect: &Effect) -> Port<Answer> {
+        match effect {
+            Effect::Journal(_) => Ok(Answer::Done),
+            Effect::LookSlot(slot) => self.look_slot(slot).await.map(Answer::Users),
+            Effect::LookGpu(gpu) => {
+                let processes = self.gpus.gpu_users(gpu)?;
+                let holders = Holders::ask(self.node, self.cluster, self.host, self.units).await?;
+                Ok(Answer::Users(Some(holders.join(gpu, &processes))))
+            }
+            Effect::LookPods(ids) => {
+                let cluster = self.cluster()?;
+                let mut found = BTreeMap::new();
+                for id in ids {
+                    let Some((namespace, name)) = id.split_once('/') else { continue };
+                    if let Some(pod) = cluster.pod(namespace, name).await? {
+                        found.insert(id.clone(), pod);
+                    }
+                }
+                Ok(Answer::Pods(found))
+            }
+            Effect::LookCluster => match self.cluster {
+                Some(cluster) => Ok(Answer::Cluster(Box::new(cluster.observe().await?))),
+                None => Ok(Answer::Cluster(Box::default())),
+            },
+            Effect::LookCommand { workload, drained, slots } => {
+                let phase = if *drained { CommandPhase::Drained } else { CommandPhase::Ready };
+                Ok(Answer::Holds(self.run(workload, phase, slots).await? == 0))
+            }
+            Effect::Act(kind) => self.act(kind).await,
+        }
+    }
+
+    /// Who uses an instance now: its processes, and whoever was given one of its devices.
+    async fn look_slot(&self, slot: &SlotRef) -> Port<Option<Known<Vec<User>>>> {
+        let Some(processes) = self.gpus.users(slot)? else { return Ok(None) };
+        let holders = Holders::ask(self.node, self.cluster, self.host, self.units).await?;
+        let mut all = BTreeSet::new();
+        let devices = self.gpus.uuids(slot)?;
+        if devices.is_empty() {
+            return Ok(Some(processes));
+        }
+        for device in devices {
+            match holders.join(&device, &processes) {
+                Known::Known(users) => all.extend(users),
+                Known::Unknown => return Ok(Some(Known::Unknown)),
+            }
+        }
+        Ok(Some(Known::Known(all.into_iter().collect())))
+    }
+
+    async fn run(&self, workload: &str, phase: CommandPhase, slots: &[SlotRef]) -> Port<i32> {
+        let binding = self.binding(workload)?;
+        let Target::Command { drain, drained, resume, ready } = &binding.target else { return Ok(0) };
+        let argv = match phase {
+            CommandPhase::Drain => drain,
+            CommandPhase::Drained => drained,
+            CommandPhase::Resume => resume,
+            CommandPhase::Ready => ready,
+        };
+        let uuids = self.uuids(slots)?;
+        self.host.run(CommandCall { workload, phase, argv, uuids: &uuids }).await
+    }
+
+    fn uuids(&self, slots: &[SlotRef]) -> Port<Vec<String>> {
+        let each: Port<Vec<Vec<String>>> = slots.iter().map(|slot| self.gpus.uuids(slot)).collect();
+        Ok(each?.into_iter().flatten().collect())
+    }
+
+    async fn pause(&self, paused: bool, units: &[String]) -> Port<()> {
+        if let Some(cluster) = self.cluster {
+            cluster.set_clients_paused(self.node, paused).await?;
+        }
+        for unit in units {
+            if paused {
+                self.host.stop_unit(unit).await?;
+            } else {
+                self.host.start_unit(unit, "", &[]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&self, kind: &StepKind) -> Port<Answer> {
+        match kind {
+            StepKind::Taint => self.cluster()?.set_taint(self.node, true).await?,
+            StepKind::Untaint => self.cluster()?.set_taint(self.node, false).await?,
+            StepKind::PauseClients { units } => self.pause(true, units).await?,
+            StepKind::ResumeClients { units } => self.pause(false, units).await?,
+            StepKind::RefreshClients => {
+                self.pause(true, &[]).await?;
+                self.pause(false, &[]).await?;
+            }
+            StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } => {
+                let how = Removal { grace_period_s: *grace_period_s, delete: *delete };
+                return self.cluster()?.remove_pod(namespace, pod, uid, how).await.map(Answer::Evicted);
+            }
+            StepKind::StopUnit { unit } => self.host.stop_unit(unit).await?,
+            StepKind::StartUnit { unit, env, slots } => {
+                self.host.start_unit(unit, env, &self.uuids(slots)?).await?;
+            }
+            StepKind::DrainCommand { workload } => self.command(workload, CommandPhase::Drain, &[]).await?,
+            StepKind::ResumeCommand { workload, slots } => {
+                self.command(workload, CommandPhase::Resume, slots).await?;
+            }
+            StepKind::TerminateProcess { pid, .. } => self.host.terminate(*pid).await?,
+            StepKind::DestroyInstance { slot } => self.gpus.destroy(slot)?,
+            StepKind::CreateInstance { slot, compute } => {
+                self.gpus.create(slot, compute)?;
+            }
+            StepKind::SetMigMode { gpu, enabled } => self.set_mode(gpu, *enabled)?,
+            StepKind::ResetGpu { gpu } => {
+                if !in_force(&self.gpus.mode(gpu)?) {
+                    self.host.reset_gpu(&self.gpus.pci(gpu)?).await?;
+                }
+            }
+            StepKind::BindWorkload { binding, .. } => self.cluster()?.bind(self.binding(binding)?).await?,
+            StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {}
+        }
+        Ok(Answer::Done)
+    }
+
+    async fn command(&self, workload: &str, phase: CommandPhase, slots: &[SlotRef]) -> Port<()> {
+        match self.run(workload, phase, slots).await? {
+            0 => Ok(()),
+            status => Err(PortError {
+                transient: false,
+                code: format!("exit status {status}"),
+                message: format!("the {phase:?} command of {workload} failed"),
+            }),
+        }
+    }
+
+    /// Switches a mode. Where no reset follows, a mode that is only pending is set back: it must not strike at the
+    /// next reboot.
+    fn set_mode(&self, gpu: &str, enabled: bool) -> Port<()> {
+        let before = self.gpus.mode(gpu)?;
+        if let Mode::Pending(code) = self.gpus.set_mode(gpu, enabled)?
+            && before.resetless
+        {
+            self.gpus.set_mode(gpu, before.current)?;
+            return Err(PortError {
+                transient: true,
+                code: code.to_string(),
+                message: format!("the MIG mode of {gpu} would only be pending, and was set back"),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,575 @@
+//! The executor as a state machine without I/O: `next(event, now)` gives an effect, a wait, or the end.
+//!
+//! For each step, in order: a journal record before; the guards, by a fresh look at what they depend on; the act;
+//! the wait until it took; a journal record after. What fails is tried again with backoff where that may help; then
+//! what was tainted or paused is taken back, and the outcome says which step failed with which code. The machine has
+//! no choice of its own: every step says all that it does.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::observed::{Known, ObservedCluster, Pod, PodPhase, User};
+use crate::model::plan::{Guard, SlotRef};
+use crate::model::{NodePlan, Policy, Step, StepKind};
+use crate::plan::{cost, window};
+use crate::ports::{Eviction, PortError};
+
+use super::journal::{Entry, Record};
+
+/// How often something that ends by itself is looked at.
+const POLL_S: i64 = 1;
+/// kubectl drain's pause after a 429 without Retry-After.
+const BUDGET_RETRY_S: i64 = 5;
+/// Grace for what has no time limit of its own: a GPU that says "in use" after its last process ended does so for
+/// tenths of a second (FAR, JPDC 2025).
+const SETTLE_S: i64 = 30;
+
+/// What the machine wants done next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Perform this and answer with [`Event::Answer`].
+    Do(Effect),
+    /// Come back then with [`Event::Woke`].
+    Wait(Timestamp),
+    /// It is over.
+    Done(Outcome),
+}
+
+/// An effect on the outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Append to the journal, durably.
+    Journal(Box<Record>),
+    /// Look at one instance: [`Answer::Users`], `None` where it is not there.
+    LookSlot(SlotRef),
+    /// Look at who uses a GPU as a whole: [`Answer::Users`].
+    LookGpu(String),
+    /// Look at pods: [`Answer::Pods`].
+    LookPods(Vec<String>),
+    /// Look at the cluster: [`Answer::Cluster`].
+    LookCluster,
+    /// Ask a workload's command whether it is drained (`true`) or ready: [`Answer::Holds`].
+    LookCommand {
+        /// The binding's name.
+        workload: String,
+        /// Drained, or ready.
+        drained: bool,
+        /// The instances that it was given.
+        slots: Vec<SlotRef>,
+    },
+    /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
+    Act(StepKind),
+}
+
+/// What an effect answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// Users of an instance or a GPU.
+    Users(Option<Known<Vec<User>>>),
+    /// Pods by `namespace/name`; those that are not there are left out.
+    Pods(BTreeMap<String, Pod>),
+    /// The cluster.
+    Cluster(Box<ObservedCluster>),
+    /// Whether a condition holds.
+    Holds(bool),
+    /// What became of an eviction.
+    Evicted(Eviction),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The machine may begin.
+    Start,
+    /// The last effect was performed, or failed.
+    Answer(Result<Answer, PortError>),
+    /// The time waited for has come.
+    Woke,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every step that did not have to wait is done.
+    Done,
+    /// A guard did not hold any more; what was tainted or paused was taken back. A new plan is due.
+    Held {
+        /// The step.
+        step: u32,
+        /// Which guard, and why.
+        why: String,
+    },
+    /// A step failed for good; what was tainted or paused was taken back as far as that worked.
+    Failed {
+        /// The step.
+        step: u32,
+        /// Why, with the port's code.
+        why: String,
+        /// What could not be taken back.
+        left: Vec<String>,
+    },
+    /// It was interrupted; what was tainted or paused was taken back.
+    Interrupted,
+}
+
+/// What a watcher may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A step begins.
+    Began(u32),
+    /// It is done.
+    Done(u32),
+    /// It was done already.
+    Skipped(u32),
+    /// It waits: a sentence.
+    Waits(u32, String),
+    /// It is tried again: a sentence.
+    Retries(u32, String),
+    /// Something is taken back.
+    Undoes(StepKind),
+}
+
+/// Where the machine stands within a step.
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    /// The record before is being written.
+    Beginning,
+    /// A guard's look is under way.
+    Guarding,
+    /// The act is under way.
+    Acting,
+    /// The effect of the act is awaited by looks.
+    Watching,
+    /// Waiting before the guards, the act or the look is tried again.
+    Pausing(Box<Phase>),
+    /// The record after is being written.
+    Ending,
+    /// What was done is being taken back, the last first.
+    Undoing,
+    /// The last record is being written.
+    Closing,
+}
+
+/// The machine for one node's plan.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    plan: NodePlan,
+    policy: Policy,
+    windowless: bool,
+    at: usize,
+    phase: Phase,
+    attempts: u32,
+    deadline: Option<Timestamp>,
+    undo: Vec<StepKind>,
+    /// Whether the record before the undoing at hand is written.
+    undo_recorded: bool,
+    outcome: Outcome,
+    interrupted: bool,
+    /// What has happened since it was last taken.
+    pub news: Vec<News>,
+}
+
+impl Machine {
+    /// A machine for the steps of a plan that do not wait.
+    pub fn new(plan: &NodePlan, policy: &Policy) -> Self {
+        let mut plan = plan.clone();
+        plan.steps.retain(|step| step.waits.is_none());
+        Machine {
+            plan,
+            policy: policy.clone(),
+            windowless: policy.window.is_none(),
+            at: 0,
+            phase: Phase::Ending,
+            attempts: 0,
+            deadline: None,
+            undo: Vec::new(),
+            undo_recorded: false,
+            outcome: Outcome::Done,
+            interrupted: false,
+            news: Vec::new(),
+        }
+    }
+
+    /// Asks for a stop: the step in hand is finished first.
+    pub fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+
+    /// What comes next.
+    pub fn next(&mut self, event: Event, now: Timestamp) -> Command {
+        match event {
+            Event::Start => self.enter(now),
+            Event::Woke => match self.phase.clone() {
+                Phase::Pausing(back) => {
+                    self.phase = *back;
+                    self.resume(now)
+                }
+                _ => self.resume(now),
+            },
+            Event::Answer(answer) => self.answer(answer, now),
+        }
+    }
+
+    fn step(&self) -> Option<&Step> {
+        self.plan.steps.get(self.at)
+    }
+
+    fn id(&self) -> u32 {
+        self.step().map_or(0, |s| s.id)
+    }
+
+    fn record(&self, entry: Entry, now: Timestamp) -> Command {
+        let record =
+            Record { plan: self.plan.fingerprint.clone(), node: self.plan.name.clone(), at: now.to_string(), entry };
+        Command::Do(Effect::Journal(Box::new(record)))
+    }
+
+    /// Enters the step at hand, or ends.
+    fn enter(&mut self, now: Timestamp) -> Command {
+        if self.interrupted {
+            self.outcome = Outcome::Interrupted;
+            return self.unwind(now);
+        }
+        let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        self.attempts = 0;
+        self.deadline = None;
+        self.phase = Phase::Beginning;
+        self.news.push(News::Began(step.id));
+        self.record(Entry::Begin { step: step.id, what: step.kind }, now)
+    }
+
+    /// Does again what the phase is about, after a pause.
+    fn resume(&mut self, now: Timestamp) -> Command {
+        match self.phase {
+            Phase::Guarding => self.guard(now),
+            Phase::Acting => self.act(),
+            Phase::Watching => self.watch(now),
+            Phase::Undoing => self.undo_next(now),
+            _ => self.enter(now),
+        }
+    }
+
+    fn answer(&mut self, answer: Result<Answer, PortError>, now: Timestamp) -> Command {
+        match self.phase.clone() {
+            Phase::Beginning => match answer {
+                Ok(_) => self.guard(now),
+                // Nothing was done: what can't be recorded must not be begun.
+                Err(error) => self.fail(format!("the journal can't be written: {error}"), now),
+            },
+            Phase::Guarding => match answer {
+                Ok(answer) => self.judge(answer, now),
+                Err(error) => self.retry(error, now),
+            },
+            Phase::Acting => match answer {
+                Ok(Answer::Evicted(Eviction::TooMany { retry_after_s })) => self.wait_for_budget(retry_after_s, now),
+                Ok(_) => {
+                    self.did();
+                    self.watch(now)
+                }
+                Err(error) => self.retry(error, now),
+            },
+            Phase::Watching => match answer {
+                Ok(answer) => self.seen(&answer, now),
+                Err(error) => self.retry(error, now),
+            },
+            Phase::Ending => match answer {
+                Ok(_) => {
+                    self.at += 1;
+                    self.enter(now)
+                }
+                Err(error) => self.fail(format!("the journal can't be written: {error}"), now),
+            },
+            Phase::Undoing if !self.undo_recorded => {
+                // A journal that can't be written must not keep a node tainted: taking back harms nobody.
+                self.undo_recorded = true;
+                self.undo_next(now)
+            }
+            Phase::Undoing => {
+                if let Err(error) = answer {
+                    self.not_undone(error.to_string());
+                }
+                self.undo.pop();
+                self.undo_recorded = false;
+                self.undo_next(now)
+            }
+            Phase::Closing => Command::Done(self.outcome.clone()),
+            Phase::Pausing(_) => Command::Wait(now),
+        }
+    }
+
+    /// Looks at what the step's guards depend on; without a look to take, acts.
+    fn guard(&mut self, now: Timestamp) -> Command {
+        self.phase = Phase::Guarding;
+        let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        if step.guards.contains(&Guard::Window) && !self.windowless {
+            let rest: u64 = self.plan.steps.iter().skip(self.at).map(|s| cost::step_ms(&s.kind)).sum();
+            let open = self.policy.window.as_ref().is_none_or(|w| window::admits(w, now, cost::seconds(rest)));
+            if !open {
+                return self.hold("the window shuts before the rest of the plan would be done".to_owned(), now);
+            }
+        }
+        match &step.kind {
+            StepKind::DestroyInstance { slot } => Command::Do(Effect::LookSlot(slot.clone())),
+            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => Command::Do(Effect::LookGpu(gpu.clone())),
+            _ if step.guards.contains(&Guard::Capacity) => Command::Do(Effect::LookCluster),
+            _ => self.act(),
+        }
+    }
+
+    /// Judges what a guard's look has shown.
+    fn judge(&mut self, answer: Answer, now: Timestamp) -> Command {
+        let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        match (&step.kind, answer) {
+            (StepKind::DestroyInstance { .. }, Answer::Users(None)) => self.skip(now),
+            (_, Answer::Users(Some(Known::Unknown))) => {
+                self.in_use("who uses it could not be observed, and unknown means in use".to_owned(), now)
+            }
+            (_, Answer::Users(Some(Known::Known(users)))) if !users.is_empty() => {
+                let names: Vec<String> = users.iter().map(ToString::to_string).collect();
+                self.in_use(format!("in use by {}", names.join(", ")), now)
+            }
+            (kind, Answer::Cluster(cluster)) => match self.no_room(kind, &cluster) {
+                Some(why) => self.hold(why, now),
+                None => self.act(),
+            },
+            _ => self.act(),
+        }
+    }
+
+    /// Why there is no place for what the step moves: neither free now, nor made by a later step of this plan.
+    fn no_room(&self, kind: &StepKind, cluster: &ObservedCluster) -> Option<String> {
+        let StepKind::EvictPod { namespace, pod, uid, .. } = kind else { return None };
+        let found = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *pod && p.uid == *uid)?;
+        if matches!(found.phase, PodPhase::Terminating | PodPhase::Ended) {
+            return None;
+        }
+        let mut coming: BTreeMap<String, u32> = BTreeMap::new();
+        for step in self.plan.steps.iter().skip(self.at) {
+            if let StepKind::CreateInstance { slot, .. } = &step.kind {
+                *coming.entry(slot.profile.resource()).or_default() += 1;
+            }
+        }
+        // A pod that keeps some of its instances here finds those again.
+        let kept = self.plan.gpus.iter().flat_map(|gpu| gpu.keep.iter()).filter(|i| {
+            let user = User::Pod { namespace: namespace.clone(), name: pod.clone() };
+            i.users.as_ref().is_some_and(|users| users.contains(&user))
+        });
+        for instance in kept {
+            *coming.entry(instance.profile.resource()).or_default() += 1;
+        }
+        let fits = |free: &BTreeMap<String, u32>, more: bool| {
+            found.requests.iter().all(|(resource, n)| {
+                let later = if more { coming.get(resource).copied().unwrap_or(0) } else { 0 };
+                free.get(resource).copied().unwrap_or(0) + later >= *n
+            })
+        };
+        let none = BTreeMap::new();
+        let here = cluster.free.get(&self.plan.name).unwrap_or(&none);
+        let elsewhere = cluster.free.iter().any(|(name, free)| *name != self.plan.name && fits(free, false));
+        let room = elsewhere || fits(here, true);
+        (!room).then(|| format!("there is no room any more for pod {namespace}/{pod}"))
+    }
+
+    fn in_use(&mut self, why: String, now: Timestamp) -> Command {
+        // A process that ends keeps its instance for tenths of a second: look again before giving up.
+        let until = *self.deadline.get_or_insert(later(now, SETTLE_S));
+        if now < until {
+            self.news.push(News::Waits(self.id(), why));
+            return self.pause(Phase::Guarding, later(now, POLL_S));
+        }
+        self.hold(why, now)
+    }
+
+    fn act(&mut self) -> Command {
+        self.phase = Phase::Acting;
+        match self.step() {
+            Some(step) => match &step.kind {
+                StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {
+                    let kind = step.kind.clone();
+                    self.phase = Phase::Watching;
+                    Command::Do(look(&kind))
+                }
+                kind => Command::Do(Effect::Act(kind.clone())),
+            },
+            None => Command::Done(self.outcome.clone()),
+        }
+    }
+
+    /// Remembers what must be taken back if the plan stops here.
+    fn did(&mut self) {
+        let Some(step) = self.step() else { return };
+        match step.kind.clone() {
+            StepKind::Taint => self.undo.push(StepKind::Untaint),
+            StepKind::PauseClients { units } => self.undo.push(StepKind::ResumeClients { units }),
+            StepKind::Untaint => self.undo.retain(|u| *u != StepKind::Untaint),
+            StepKind::ResumeClients { .. } => self.undo.retain(|u| !matches!(u, StepKind::ResumeClients { .. })),
+            _ => {}
+        }
+    }
+
+    /// Looks whether what was asked for has come about.
+    fn watch(&mut self, now: Timestamp) -> Command {
+        self.phase = Phase::Watching;
+        let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        match &step.kind {
+            StepKind::AwaitGone { .. }
+            | StepKind::AwaitReady { .. }
+            | StepKind::DrainCommand { .. }
+            | StepKind::ResumeCommand { .. } => Command::Do(look(&step.kind)),
+            _ => self.end(now),
+        }
+    }
+
+    fn seen(&mut self, answer: &Answer, now: Timestamp) -> Command {
+        let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        let (missing, timeout_s) = match (&step.kind, answer) {
+            (StepKind::AwaitGone { pods, timeout_s }, Answer::Pods(found)) => {
+                let still = pods.iter().filter(|(id, uid)| found.get(*id).is_some_and(|p| p.uid == **uid));
+                (still.map(|(id, _)| format!("pod {id}")).collect::<Vec<_>>(), *timeout_s)
+            }
+            (StepKind::AwaitReady { workloads, timeout_s }, Answer::Cluster(cluster)) => {
+                let ready = |key: &str| {
+                    let of = |w: &&crate::model::observed::WorkloadState| {
+                        format!("{} {}/{}", w.kind, w.namespace, w.name) == key
+                    };
+                    cluster.workloads.iter().find(of).map(|w| (w.ready, w.replicas))
+                };
+                let short = workloads.iter().filter(|(key, before)| {
+                    // A workload that was deleted or scaled down meanwhile is nobody's to wait for.
+                    ready(key).is_some_and(|(ready, replicas)| ready < (**before).min(replicas))
+                });
+                (short.map(|(key, _)| key.clone()).collect(), *timeout_s)
+            }
+            (StepKind::DrainCommand { workload } | StepKind::ResumeCommand { workload, .. }, Answer::Holds(holds)) => {
+                let missing = if *holds { Vec::new() } else { vec![workload.clone()] };
+                (missing, self.policy.drain.timeout_s)
+            }
+            _ => (Vec::new(), 0),
+        };
+        if missing.is_empty() {
+            return self.end(now);
+        }
+        let limit = i64::try_from(timeout_s).unwrap_or(i64::MAX);
+        let until = *self.deadline.get_or_insert(later(now, limit));
+        if now >= until {
+            return self.fail(format!("not done after {timeout_s} s: {}", missing.join(", ")), now);
+        }
+        self.news.push(News::Waits(step.id, format!("waits for {}", missing.join(", "))));
+        self.pause(Phase::Watching, later(now, POLL_S))
+    }
+
+    fn wait_for_budget(&mut self, retry_after_s: Option<u64>, now: Timestamp) -> Command {
+        let limit = i64::try_from(self.policy.drain.timeout_s).unwrap_or(i64::MAX);
+        let until = *self.deadline.get_or_insert(later(now, limit));
+        if now >= until {
+            let why = format!("its disruption budget allowed no eviction for {limit} s");
+            return self.hold(why, now);
+        }
+        self.news.push(News::Waits(self.id(), "its disruption budget allows no eviction now".to_owned()));
+        let pause = retry_after_s.and_then(|s| i64::try_from(s).ok()).unwrap_or(BUDGET_RETRY_S).max(1);
+        self.pause(Phase::Acting, later(now, pause))
+    }
+
+    fn pause(&mut self, back: Phase, until: Timestamp) -> Command {
+        // A stop does not wait: the act was not done, or is done and only its effect is awaited.
+        if self.interrupted {
+            self.outcome = Outcome::Interrupted;
+            return self.unwind(until);
+        }
+        self.phase = Phase::Pausing(Box::new(back));
+        Command::Wait(until)
+    }
+
+    fn retry(&mut self, error: PortError, now: Timestamp) -> Command {
+        self.attempts += 1;
+        if error.transient && self.attempts <= self.policy.failure.retries {
+            self.news.push(News::Retries(self.id(), error.to_string()));
+            let pause = 1i64 << self.attempts.min(6);
+            let back = self.phase.clone();
+            return self.pause(back, later(now, pause));
+        }
+        self.fail(error.to_string(), now)
+    }
+
+    fn skip(&mut self, now: Timestamp) -> Command {
+        self.news.push(News::Skipped(self.id()));
+        self.phase = Phase::Ending;
+        self.record(Entry::End { step: self.id() }, now)
+    }
+
+    fn end(&mut self, now: Timestamp) -> Command {
+        self.news.push(News::Done(self.id()));
+        self.phase = Phase::Ending;
+        self.record(Entry::End { step: self.id() }, now)
+    }
+
+    fn hold(&mut self, why: String, now: Timestamp) -> Command {
+        self.outcome = Outcome::Held { step: self.id(), why };
+        self.unwind(now)
+    }
+
+    fn fail(&mut self, why: String, now: Timestamp) -> Command {
+        // A failure while taking back must not hide the first one.
+        if self.outcome == Outcome::Done {
+            self.outcome = Outcome::Failed { step: self.id(), why, left: Vec::new() };
+        }
+        self.unwind(now)
+    }
+
+    /// Takes back what was done, the last first, then closes the journal.
+    fn unwind(&mut self, now: Timestamp) -> Command {
+        self.phase = Phase::Undoing;
+        self.undo_next(now)
+    }
+
+    /// What could not be taken back makes a failure of everything.
+    fn not_undone(&mut self, error: String) {
+        if let Outcome::Failed { left, .. } = &mut self.outcome {
+            return left.push(error);
+        }
+        let why = match &self.outcome {
+            Outcome::Held { why, .. } => why.clone(),
+            _ => "it was interrupted".to_owned(),
+        };
+        self.outcome = Outcome::Failed { step: self.id(), why, left: vec![error] };
+    }
+
+    fn undo_next(&mut self, now: Timestamp) -> Command {
+        match self.undo.last().cloned() {
+            Some(kind) if !self.undo_recorded => {
+                self.news.push(News::Undoes(kind.clone()));
+                self.record(Entry::Undo { what: kind }, now)
+            }
+            Some(kind) => Command::Do(Effect::Act(kind)),
+            None => {
+                self.phase = Phase::Closing;
+                let entry = match &self.outcome {
+                    Outcome::Failed { step, why, .. } => Entry::Failed { step: *step, why: why.clone() },
+                    Outcome::Done | Outcome::Held { .. } | Outcome::Interrupted => Entry::Over,
+                };
+                self.record(entry, now)
+            }
+        }
+    }
+}
+
+/// The look that tells whether a step that waits may end.
+fn look(kind: &StepKind) -> Effect {
+    match kind {
+        StepKind::AwaitGone { pods, .. } => Effect::LookPods(pods.keys().cloned().collect()),
+        StepKind::DrainCommand { workload } => {
+            Effect::LookCommand { workload: workload.clone(), drained: true, slots: Vec::new() }
+        }
+        StepKind::ResumeCommand { workload, slots } => {
+            Effect::LookCommand { workload: workload.clone(), drained: false, slots: slots.clone() }
+        }
+        _ => Effect::LookCluster,
+    }
+}
+
+fn later(now: Timestamp, seconds: i64) -> Timestamp {
+    now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}

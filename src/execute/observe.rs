@@ -1,0 +1,114 @@
+//! Joins what driver, cluster and host report of a node into the model: who uses which instance is nobody's alone to
+//! tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::gpu::Gpus;
+use crate::model::observed::PodPhase;
+use crate::model::{Gap, Known, MigMode, ObservedNode, Pod, User};
+use crate::ports::{Cluster, Driver, Host, Port};
+
+/// Who holds which device, beside the processes that the driver sees.
+#[derive(Clone, Debug, Default)]
+pub struct Holders {
+    /// By device UUID.
+    by_device: BTreeMap<String, BTreeSet<User>>,
+    /// Whether some pod's devices are unknown: then any device may be its.
+    blind: Option<String>,
+}
+
+impl Holders {
+    /// Asks the cluster and the host anew who holds the devices of a node.
+    pub async fn ask<C: Cluster, H: Host>(
+        node: &str,
+        cluster: Option<&C>,
+        host: &H,
+        units: &BTreeSet<String>,
+    ) -> Port<Holders> {
+        let mut holders = Holders::default();
+        if let Some(cluster) = cluster {
+            for pod in cluster.holders(node).await? {
+                holders.pod(&pod);
+            }
+        }
+        for (unit, state) in host.units(units).await? {
+            holders.add(&User::Unit(unit), state.devices);
+        }
+        for (workload, devices) in host.commands().await? {
+            holders.add(&User::Command(workload), devices);
+        }
+        Ok(holders)
+    }
+
+    fn pod(&mut self, pod: &Pod) {
+        if pod.phase == PodPhase::Ended {
+            return;
+        }
+        let user = User::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        match &pod.devices {
+            Known::Known(devices) => self.add(&user, devices.iter().cloned()),
+            Known::Unknown => self.blind = Some(format!("nobody tells which devices pod {} holds", pod.id())),
+        }
+    }
+
+    fn add(&mut self, user: &User, devices: impl IntoIterator<Item = String>) {
+        for device in devices {
+            self.by_device.entry(device).or_default().insert(user.clone());
+        }
+    }
+
+    /// Adds the holders of a device to the processes on it.
+    pub fn join(&self, device: &str, processes: &Known<Vec<User>>) -> Known<Vec<User>> {
+        let Some(processes) = processes.known().filter(|_| self.blind.is_none()) else { return Known::Unknown };
+        let held = self.by_device.get(device).cloned().unwrap_or_default();
+        // A process is its holder's; only where nobody holds the device it stands for itself.
+        let own = processes.iter().filter(|_| held.is_empty()).cloned();
+        Known::Known(held.iter().cloned().chain(own).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+}
+
+/// Observes a node: its GPUs, who uses them, its units, and what the cluster says of it. `units` are those that the
+/// tree binds or pauses.
+///
+/// # Errors
+///
+/// Where the driver or the host can't be asked at all, or the cluster fails; what is missing of single instances is
+/// a gap.
+pub async fn node<D: Driver, C: Cluster, H: Host>(
+    name: &str,
+    gpus: &Gpus<D>,
+    cluster: Option<&C>,
+    host: &H,
+    units: &BTreeSet<String>,
+    own_labels: &Known<BTreeMap<String, String>>,
+) -> Port<ObservedNode> {
+    let (mut seen, mut gaps) = gpus.observe()?;
+    let in_cluster = match cluster {
+        Some(cluster) => cluster.node(name).await?,
+        None => None,
+    };
+    let cluster = cluster.filter(|_| in_cluster.is_some());
+    let labels = match cluster {
+        Some(cluster) => cluster.labels(name).await?.map_or(Known::Unknown, Known::Known),
+        None => own_labels.clone(),
+    };
+    let holders = Holders::ask(name, cluster, host, units).await?;
+    if let Some(message) = &holders.blind {
+        gaps.push(Gap { object: format!("users on {name}"), message: message.clone() });
+    }
+    for gpu in &mut seen {
+        gpu.users = holders.join(&gpu.uuid, &gpu.users);
+        for instance in &mut gpu.instances {
+            for compute in &mut instance.compute {
+                compute.users = holders.join(&compute.uuid, &compute.users);
+            }
+        }
+    }
+    let units = host.units(units).await?;
+    Ok(ObservedNode { name: name.to_owned(), labels, gpus: seen, units, cluster: in_cluster, gaps })
+}
+
+/// Whether a GPU's mode is in force, so that no reset is due.
+pub fn in_force(mode: &MigMode) -> bool {
+    mode.current == mode.pending
+}

@@ -1,0 +1,174 @@
+//! A plan as text: the shape that the manual explains line by line.
+
+use super::gpu;
+use super::paint::{CHANGE, FAINT, STRONG, pad, paint, width};
+use super::step::{self, Names};
+use super::words;
+use crate::model::plan::{BindingReport, ClusterPlan, Disruption, DisruptionKind, NodeState, Summary, Verdict};
+use crate::model::{NodePlan, Plan, Revision, StepKind};
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Whole UUIDs, the entries that won, GPUs that stay as they are, and every step with its guards.
+    pub wide: bool,
+}
+
+/// A plan as text, with colours.
+pub fn plan(plan: &Plan, style: Style) -> String {
+    let Plan { format_version: _, desired, cluster: shared, nodes, summary: _ } = plan;
+    let widest = nodes.iter().map(|n| width(&n.name)).max().unwrap_or(0);
+    let mut text = cluster(shared, style);
+    for node in nodes {
+        // Nodes of a line each stand together; what has more to say stands apart.
+        let block = self::node(node, desired, widest, style);
+        let long = block.lines().nth(1).is_some();
+        if long && !text.is_empty() && !text.ends_with("\n\n") {
+            text.push('\n');
+        }
+        text.push_str(&block);
+        if long {
+            text.push('\n');
+        }
+    }
+    if !text.is_empty() && !text.ends_with("\n\n") {
+        text.push('\n');
+    }
+    text.push_str(&totals(plan));
+    text
+}
+
+fn node(node: &NodePlan, desired: &Revision, widest: usize, style: Style) -> String {
+    let mut text = header(node, desired, widest);
+    let quiet = node.blocked.is_empty() && node.waiting.is_empty() && node.steps.is_empty();
+    let still = matches!(node.state, NodeState::Converged | NodeState::Unmanaged) && quiet;
+    if still && !style.wide {
+        let kept = node.gpus.iter().filter(|gpu| gpu.managed).map(|gpu| gpu.keep.len()).sum();
+        if kept > 0 {
+            text.push_str(&format!(" · {}", words::count(kept, "instance", "instances")));
+        }
+        let unmanaged = node.gpus.iter().filter(|gpu| !gpu.managed).count();
+        if unmanaged > 0 {
+            text.push_str(&format!(" · {} unmanaged", words::count(unmanaged, "GPU", "GPUs")));
+        }
+        text.push('\n');
+        text.push_str(&words::remarks(2, &node.gaps, &node.warnings));
+        return text;
+    }
+    text.push('\n');
+    for gpu in &node.gpus {
+        text.push_str(&gpu::gpu(node, gpu, style));
+    }
+    for disruption in node.disruptions.iter().filter(|d| !is_told(node, d)) {
+        text.push_str(&format!("  {}  {}\n", paint(CHANGE, "disturbs"), gpu::disruption(disruption)));
+    }
+    text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &node.blocked));
+    text.push_str(&words::remarks(2, &node.gaps, &node.warnings));
+    if style.wide && !node.steps.is_empty() {
+        let about =
+            format!("Steps, in {}, about {} s:", words::count(node.waves.len(), "wave", "waves"), node.estimate_s);
+        text.push_str(&format!("  {}\n", paint(STRONG, &about)));
+        text.push_str(&step::table(4, &node.steps, &Names::of(node)));
+        let NodePlan { cost, lower_bound, fingerprint, .. } = node;
+        let proof = format!("cost {cost}, no plan costs less than {lower_bound} · fingerprint {}", fingerprint.short());
+        text.push_str(&format!("  {}\n", paint(FAINT, &proof)));
+    }
+    text
+}
+
+/// `gpu-a-01   changing · main@sha1:1eabc9a · layouts/inference.toml:4`, without the end of the line.
+pub(super) fn header(node: &NodePlan, desired: &Revision, widest: usize) -> String {
+    let source = words::source(node.source.as_ref(), &node.shadows);
+    let name = paint(STRONG, &pad(&node.name, widest));
+    format!("{name}   {} · {desired} · {source}", words::state(node.state))
+}
+
+/// Whether a GPU's own lines tell of it: it loses an instance that goes.
+fn is_told(node: &NodePlan, disruption: &Disruption) -> bool {
+    disruption.loses.iter().any(|lost| {
+        let destroyed = node.gpus.iter().filter(|gpu| gpu.uuid == lost.gpu).flat_map(|gpu| &gpu.destroy);
+        let mut destroyed = destroyed.map(|i| (i.profile, i.placement()));
+        destroyed.any(|place| place == (lost.profile, lost.placement))
+    })
+}
+
+/// What belongs to no node: bindings that change or don't hold, and what is blocked.
+fn cluster(cluster: &ClusterPlan, style: Style) -> String {
+    let ClusterPlan { steps, bindings, blocked } = cluster;
+    let mut text = String::new();
+    for step in steps {
+        let sentence = step::step(&step.kind, &Names::default());
+        text.push_str(&format!("  {}  {sentence}\n", paint(CHANGE, "~")));
+    }
+    for binding in bindings {
+        let BindingReport { name, target, profile, provided, bound, matches, manage, source } = binding;
+        if !style.wide && (*matches || *manage) {
+            continue;
+        }
+        let sign = if *matches { "=" } else { "!" };
+        let verdict = if *matches { "asks for" } else { "does not ask for" };
+        let bound = bound.map_or("an unknown number".to_owned(), |bound| bound.to_string());
+        let hands = if *manage { "" } else { ", only checked" };
+        text.push_str(&format!(
+            "  {sign}  {target} {verdict} {profile} (binding {name}, {source}; {bound} bound of {provided}{hands})\n"
+        ));
+    }
+    text.push_str(&words::blocks(2, &Names::default(), &[], blocked));
+    if text.is_empty() { text } else { format!("{}\n{text}\n", paint(STRONG, "cluster")) }
+}
+
+/// `Plan: 2 to create, 1 to destroy, 4 kept, 1 pod to move, nothing blocked. No plan moves fewer.`
+fn totals(plan: &Plan) -> String {
+    let Summary { nodes: _, changed: _, keep, destroy, create, disrupt: _, blocked } = plan.summary;
+    let steps = || plan.nodes.iter().flat_map(|node| &node.steps).chain(&plan.cluster.steps);
+    let switched = plan.nodes.iter().flat_map(|node| &node.gpus).filter(|gpu| gpu.mig.now != gpu.mig.then).count();
+    let bound = steps().filter(|step| matches!(step.kind, StepKind::BindWorkload { .. })).count();
+    let waiting: usize = plan.nodes.iter().map(|node| node.waiting.len()).sum();
+    let idle = create == 0 && destroy == 0 && switched == 0 && steps().next().is_none();
+
+    let mut parts = Vec::new();
+    if idle {
+        parts.push("nothing to change".to_owned());
+    } else {
+        parts.push(format!("{create} to create"));
+        parts.push(format!("{destroy} to destroy"));
+    }
+    if switched > 0 {
+        parts.push(format!("MIG mode of {} to switch", words::count(switched, "GPU", "GPUs")));
+    }
+    if bound > 0 {
+        parts.push(format!("{} to bind", words::count(bound, "workload", "workloads")));
+    }
+    parts.push(format!("{keep} kept"));
+    let moves = moves(plan);
+    if !idle && moves.is_empty() {
+        parts.push("nobody disturbed".to_owned());
+    }
+    parts.extend(moves);
+    if waiting > 0 {
+        parts.push(format!("{waiting} waiting"));
+    }
+    parts.push(if blocked == 0 { "nothing blocked".to_owned() } else { format!("{blocked} blocked") });
+    let proven = !idle && !plan.nodes.is_empty() && plan.nodes.iter().all(|node| node.optimal);
+    let proof = if proven { " No plan moves fewer." } else { "" };
+    format!("{} {}.{proof}\n", paint(STRONG, "Plan:"), parts.join(", "))
+}
+
+/// How many of each kind are disturbed, refused ones not counted: they are blocked.
+fn moves(plan: &Plan) -> Vec<String> {
+    let mut parts = Vec::new();
+    for kind in DisruptionKind::ALL {
+        let (one, many, fate) = match kind {
+            DisruptionKind::Pod => ("pod", "pods", "move"),
+            DisruptionKind::Unit => ("unit", "units", "restart"),
+            DisruptionKind::Command => ("workload", "workloads", "drain"),
+            DisruptionKind::Process => ("process", "processes", "terminate"),
+        };
+        let all = plan.nodes.iter().flat_map(|node| &node.disruptions);
+        let number = all.filter(|d| d.kind == *kind && d.verdict != Verdict::Refuse).count();
+        if number > 0 {
+            parts.push(format!("{} to {fate}", words::count(number, one, many)));
+        }
+    }
+    parts
+}

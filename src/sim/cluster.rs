@@ -1,0 +1,219 @@
+//! The simulated cluster behind its port, with the API server's answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::{SimBudget, SimPod, SimWorkload, World};
+use super::{Shared, lock};
+use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
+use crate::model::{Binding, Budget, ObservedCluster, Pod, ProfileName, Target, catalogue};
+use crate::ports::{Cluster, Eviction, Port, PortError, Removal};
+
+/// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
+const CLIENTS_START_MS: i64 = 4_300;
+
+/// The cluster of a simulated world.
+#[derive(Clone, Debug)]
+pub struct SimCluster {
+    /// Whose cluster.
+    pub world: Shared,
+}
+
+fn error(code: &str, message: String) -> PortError {
+    PortError { transient: false, code: code.to_owned(), message }
+}
+
+fn no_node(node: &str) -> PortError {
+    error("404", format!("the cluster has no node {node}"))
+}
+
+impl Cluster for SimCluster {
+    async fn observe(&self) -> Port<ObservedCluster> {
+        let world = lock(&self.world);
+        let gpu = |pod: &SimPod| !pod.requests.is_empty() || !pod.devices.is_empty();
+        let pods = world.pods.iter().filter(|(_, pod)| gpu(pod)).filter_map(|(key, pod)| observed(&world, key, pod));
+        let workloads = world.workloads.iter().map(|workload| WorkloadState {
+            kind: workload.kind.clone(),
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+            replicas: world.wanted(workload),
+            ready: world.ready(workload),
+            requests: workload.requests(),
+        });
+        Ok(ObservedCluster {
+            pods: pods.collect(),
+            budgets: world.budgets.iter().map(|budget| world.budget(budget)).collect(),
+            workloads: workloads.collect(),
+            free: world.free(),
+        })
+    }
+
+    async fn node(&self, node: &str) -> Port<Option<NodeInCluster>> {
+        let world = lock(&self.world);
+        let Some(node) = world.nodes.get(node).filter(|node| node.in_cluster) else { return Ok(None) };
+        let advertised = world.healthy(node).into_iter().map(|(uuid, _)| uuid);
+        Ok(Some(NodeInCluster {
+            tainted: node.tainted,
+            clients_paused: node.clients_paused,
+            allocatable: world.allocatable(node),
+            advertised: advertised.filter(|uuid| uuid.starts_with("MIG-")).collect(),
+        }))
+    }
+
+    async fn labels(&self, node: &str) -> Port<Option<BTreeMap<String, String>>> {
+        let world = lock(&self.world);
+        Ok(world.nodes.get(node).filter(|node| node.in_cluster).map(|node| node.labels.clone()))
+    }
+
+    async fn holders(&self, node: &str) -> Port<Vec<Pod>> {
+        let world = lock(&self.world);
+        let holds =
+            |pod: &SimPod| pod.node.as_deref() == Some(node) && !pod.devices.is_empty() && pod.phase != PodPhase::Ended;
+        let pods = world.pods.iter().filter(|(_, pod)| holds(pod));
+        Ok(pods.filter_map(|(key, pod)| observed(&world, key, pod)).collect())
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Port<Option<Pod>> {
+        let key = format!("{namespace}/{name}");
+        let world = lock(&self.world);
+        Ok(world.pods.get(&key).and_then(|pod| observed(&world, &key, pod)))
+    }
+
+    async fn set_taint(&self, node: &str, on: bool) -> Port<()> {
+        let mut world = lock(&self.world);
+        let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+        there.tainted = on;
+        world.pass(0);
+        Ok(())
+    }
+
+    async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()> {
+        let mut world = lock(&self.world);
+        let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+        if there.clients_paused && !paused {
+            let start_ms = world.latency_ms("clients", CLIENTS_START_MS);
+            world.pass(start_ms);
+            world.advertise(node);
+        }
+        if let Some(there) = world.nodes.get_mut(node) {
+            there.clients_paused = paused;
+        }
+        world.pass(0);
+        Ok(())
+    }
+
+    async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction> {
+        let mut world = lock(&self.world);
+        let key = format!("{namespace}/{name}");
+        let Some(pod) = world.pods.get(&key).filter(|pod| pod.uid == uid) else { return Ok(Eviction::Gone) };
+        if pod.mirror {
+            // The API server lets its mirror go, and the kubelet makes it again: the pod itself never stopped.
+            let serial = world.serial();
+            if let Some(pod) = world.pods.get_mut(&key) {
+                pod.uid = super::controllers::uid(&key, serial);
+            }
+            return Ok(Eviction::Accepted);
+        }
+        // Pods that do not run, or terminate already, are no loss to a budget (registry/core/pod/storage/eviction.go).
+        if !how.delete && pod.phase == PodPhase::Running {
+            let covering: Vec<&SimBudget> = world.budgets_of(&key, pod).collect();
+            if covering.len() > 1 {
+                return Err(error("500", format!("more than one PodDisruptionBudget covers pod {key}")));
+            }
+            if covering.iter().any(|budget| world.budget(budget).allowed == 0) {
+                return Ok(Eviction::TooMany { retry_after_s: None });
+            }
+        }
+        world.terminate(&key, how.grace_period_s);
+        world.pass(0);
+        Ok(Eviction::Accepted)
+    }
+
+    async fn bind(&self, binding: &Binding) -> Port<()> {
+        let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else {
+            return Err(error("400", format!("binding {} is about no Kubernetes object", binding.name)));
+        };
+        let mut world = lock(&self.world);
+        let profile = world.resolved(binding.profile);
+        let same = |w: &&mut SimWorkload| w.kind == *kind && w.namespace == *namespace && w.name == *name;
+        let Some(workload) = world.workloads.iter_mut().find(same) else {
+            return Err(error("404", format!("the cluster has no {kind} {namespace}/{name}")));
+        };
+        if workload.profile == Some(profile) && workload.per_replica == binding.per_replica {
+            return Ok(());
+        }
+        if kind == "Job" {
+            return Err(error("422", format!("the pod template of Job {namespace}/{name} is immutable")));
+        }
+        workload.profile = Some(profile);
+        workload.per_replica = binding.per_replica;
+        world.pass(0);
+        Ok(())
+    }
+}
+
+impl World {
+    /// Ready pods of a workload.
+    fn ready(&self, workload: &SimWorkload) -> u32 {
+        let ready = self.pods_of(workload).filter(|(_, pod)| pod.phase == PodPhase::Running).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// The workload that a budget covers.
+    fn covered(&self, budget: &SimBudget) -> Option<&SimWorkload> {
+        self.workloads.iter().find(|w| w.namespace == budget.namespace && w.name == budget.workload)
+    }
+
+    /// Budgets that cover a pod.
+    fn budgets_of<'a>(&'a self, key: &str, pod: &SimPod) -> impl Iterator<Item = &'a SimBudget> {
+        let owner = self.owner_of(key, pod);
+        self.budgets.iter().filter(move |budget| owner.is_some_and(|owner| self.covered(budget) == Some(owner)))
+    }
+
+    /// How a budget stands: every wanted pod that is not ready counts as unavailable, pending ones too.
+    fn budget(&self, budget: &SimBudget) -> Budget {
+        let unavailable =
+            self.covered(budget).map_or(0, |workload| self.wanted(workload).saturating_sub(self.ready(workload)));
+        Budget {
+            namespace: budget.namespace.clone(),
+            name: budget.name.clone(),
+            workload: budget.workload.clone(),
+            allowed: budget.max_unavailable.saturating_sub(unavailable),
+        }
+    }
+
+    /// The exact name of what the tree calls a profile: its own where a board of the cluster offers that, else that of
+    /// the first board that it can mean.
+    fn resolved(&self, name: ProfileName) -> ProfileName {
+        let gpus = self.nodes.values().filter(|node| node.in_cluster).flat_map(|node| &node.gpus);
+        let boards: BTreeSet<&str> = gpus.map(|gpu| gpu.board.as_str()).collect();
+        let geometries = boards.into_iter().filter_map(|board| catalogue::by_id(board)?.geometry());
+        let meant =
+            geometries.filter_map(|geometry| geometry.resolve(name).map(|(profile, bent)| (bent, profile.name)));
+        meant.min_by_key(|(bent, meant)| (*meant != name, *bent)).map_or(name, |(_, meant)| meant)
+    }
+}
+
+/// A pod as the API server and the kubelet tell it.
+fn observed(world: &World, key: &str, pod: &SimPod) -> Option<Pod> {
+    let (namespace, name) = key.split_once('/')?;
+    let of = |w: &&SimWorkload| {
+        w.namespace == namespace && pod.owner.as_ref().is_some_and(|o| o.kind == w.kind && o.name == w.name)
+    };
+    let workload = world.workloads.iter().find(of);
+    Some(Pod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        phase: pod.phase,
+        owner: pod.owner.clone(),
+        labels: pod.labels.clone(),
+        annotations: pod.annotations.clone(),
+        requests: pod.requests.clone(),
+        node_selector: workload.map(|w| w.node_selector.clone()).unwrap_or_default(),
+        devices: Known::Known(pod.devices.clone()),
+        empty_dir: pod.empty_dir,
+        mirror: pod.mirror,
+        grace_period_s: pod.grace_period_s,
+    })
+}

@@ -1,0 +1,292 @@
+//! From the entries of a fleet file to the world that they describe.
+
+use std::collections::BTreeMap;
+
+use super::BEGIN_MS;
+use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
+use super::read::{At, Problems, Span, nearest};
+use crate::model::observed::{Owner, PodPhase};
+use crate::model::{Digest, User, catalogue};
+use crate::sim::controllers::{pod, uid, uuid};
+use crate::sim::devices::WHOLE_GPU;
+use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World};
+
+/// Makes the world; settled, if nothing is wrong.
+pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> World {
+    let Entries { nodes, workloads, budgets, fault } = entries;
+    let mut world = World {
+        fleet: digest,
+        clock_ms: BEGIN_MS,
+        next_serial: 1,
+        nodes: BTreeMap::new(),
+        pods: BTreeMap::new(),
+        workloads: Vec::new(),
+        budgets: Vec::new(),
+        ledger: Vec::new(),
+        fault,
+    };
+    for At { value, span } in workloads {
+        let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;
+        if world.workloads.iter().any(same) {
+            out.add(span, format!("workload {}/{} is there twice", value.namespace, value.name));
+        } else {
+            world.workloads.push(value);
+        }
+    }
+    for At { value, span } in budgets {
+        let mut alike = world.workloads.iter().filter(|w| w.namespace == value.namespace).map(|w| w.name.as_str());
+        if !alike.clone().any(|name| name == value.workload) {
+            let near = nearest(&value.workload, &mut alike).map(|near| format!("did you mean `{near}`?"));
+            let hint = near.unwrap_or_else(|| "a budget covers a [[workload]] of its namespace".to_owned());
+            out.add_with(span, format!("there is no workload {}/{}", value.namespace, value.workload), hint);
+        } else if world.budgets.iter().any(|b| b.namespace == value.namespace && b.name == value.name) {
+            out.add(span, format!("budget {}/{} is there twice", value.namespace, value.name));
+        } else {
+            world.budgets.push(value);
+        }
+    }
+    let mut named = BTreeMap::new();
+    for entry in nodes {
+        node(&mut world, entry, &mut named, out);
+    }
+    check_pods(&world, &named, out);
+    if out.list.is_empty() {
+        world.pass(0);
+    }
+    world
+}
+
+/// Where each pod is named first.
+type Named = BTreeMap<String, Span>;
+
+fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Problems) {
+    let NodeEntry { name: At { value: name, span }, labels, in_cluster, gpus } = entry;
+    if world.nodes.contains_key(&name) {
+        out.add(span, format!("node `{name}` is there twice"));
+        return;
+    }
+    let bare = SimNode {
+        labels,
+        in_cluster,
+        tainted: false,
+        clients_paused: false,
+        advertised: BTreeMap::new(),
+        gpus: Vec::new(),
+        units: BTreeMap::new(),
+        commands: BTreeMap::new(),
+    };
+    world.nodes.insert(name.clone(), bare);
+    for entry in gpus {
+        gpu(world, &name, entry, named, out);
+    }
+    if in_cluster {
+        world.advertise(&name);
+    }
+}
+
+/// The bus ids that real machines give their first eight GPUs look like these: 0x17, 0x2a, 0x3d…, ascending.
+fn pci(index: usize) -> String {
+    let slot = 0x17 + 0x13 * index;
+    format!("{:08x}:{:02x}:00.0", slot / 0x100, slot % 0x100)
+}
+
+fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &mut Problems) {
+    let At { value: model, span } = &entry.model;
+    let Some(board) = catalogue::by_id(model) else {
+        out.add_with(span.clone(), format!("`{model}` is no board of the catalogue"), "`sectile profiles` lists them");
+        return;
+    };
+    if entry.mig && board.geometry().is_none() {
+        out.add(span.clone(), format!("where instances lie on `{model}` is not known, so it can't be simulated"));
+        return;
+    }
+    if let Some(user) = entry.instances.iter().flat_map(|i| &i.users).next().filter(|_| entry.count > 1) {
+        out.add_with(
+            user.span.clone(),
+            "the same user on several GPUs",
+            "write these GPUs one by one, without `count`",
+        );
+        return;
+    }
+    for copy in 0..entry.count {
+        let Some(node) = world.nodes.get_mut(name) else { return };
+        let index = node.gpus.len();
+        let id = format!("GPU-{}", uuid([b"gpu".as_slice(), name.as_bytes(), &index.to_le_bytes()]));
+        let mut gpu = SimGpu::new(&id, &pci(index), model, entry.half_swapped);
+        (gpu.mode, gpu.pending) = (entry.mig, entry.mig);
+        node.gpus.push(gpu);
+        // What is wrong with the first of alike GPUs is wrong with all.
+        let before = out.list.len();
+        for instance in &entry.instances {
+            place(world, name, index, instance, named, out);
+        }
+        for user in &entry.processes {
+            let place = Device { node: name, gpu: index, uuid: &id, resource: WHOLE_GPU };
+            hold(world, &place, user, named, out);
+        }
+        if copy == 0 && out.list.len() > before {
+            return;
+        }
+    }
+}
+
+fn place(world: &mut World, name: &str, index: usize, entry: &InstanceEntry, named: &mut Named, out: &mut Problems) {
+    let profile = world.nodes.get(name).and_then(|node| node.gpus.get(index)).and_then(|gpu| {
+        let geometry = catalogue::by_id(&gpu.board)?.geometry()?;
+        Some((geometry.resolve(entry.profile).map(|(profile, _)| profile.clone()), geometry, gpu.board.clone()))
+    });
+    let Some((profile, geometry, board)) = profile else { return };
+    let Some(profile) = profile else {
+        let offers: Vec<String> = geometry.offers().iter().map(ToString::to_string).collect();
+        let hint = format!("it offers {}", offers.join(", "));
+        out.add_with(entry.span.clone(), format!("{board} has no {}", entry.profile), hint);
+        return;
+    };
+    let starts = entry.start.map_or_else(|| profile.starts.clone(), |start| vec![start]);
+    let mut result = Err(crate::ports::NvmlCode::InsufficientResources);
+    for start in starts {
+        result = world.place(name, index, profile.name, start, entry.compute.as_deref());
+        if result.is_ok() {
+            break;
+        }
+    }
+    match result {
+        Ok(uuids) => {
+            let resource = profile.name.resource();
+            // With several compute instances the users take one each, in order, and the last one the rest.
+            for (user, at) in entry.users.iter().zip(0..) {
+                let Some(uuid) = uuids.get(at).or(uuids.last()) else {
+                    out.add(user.span.clone(), "an instance without compute instances has no users");
+                    continue;
+                };
+                hold(world, &Device { node: name, gpu: index, uuid, resource: &resource }, user, named, out);
+            }
+        }
+        Err(code) => {
+            let at = entry.start.map(|start| format!(" at {start}")).unwrap_or_default();
+            let starts: Vec<String> = profile.starts.iter().map(ToString::to_string).collect();
+            let hint = format!("it may start at {}, where nothing else lies", starts.join(", "));
+            let message = format!("{}{at} does not fit GPU {index} of {name}: {}", profile.name, code.words());
+            out.add_with(entry.span.clone(), message, hint);
+        }
+    }
+}
+
+/// A device that somebody holds.
+struct Device<'a> {
+    node: &'a str,
+    gpu: usize,
+    uuid: &'a str,
+    resource: &'a str,
+}
+
+fn hold(world: &mut World, device: &Device<'_>, user: &At<UserEntry>, named: &mut Named, out: &mut Problems) {
+    let user_of = match &user.value {
+        UserEntry::Known(user) => user.clone(),
+        // Process ids of a machine that is up for a while: above the first few thousand.
+        UserEntry::Process(name) => {
+            let pid = u32::try_from(world.serial()).unwrap_or(u32::MAX).saturating_add(4000);
+            User::Process { pid, name: name.clone() }
+        }
+    };
+    let serial = world.serial();
+    let Some(node) = world.nodes.get_mut(device.node) else { return };
+    match user_of {
+        User::Unit(name) => {
+            let unit = node.units.entry(name).or_default();
+            unit.active = true;
+            unit.devices.push(device.uuid.to_owned());
+        }
+        User::Command(name) => node.commands.entry(name).or_default().devices.push(device.uuid.to_owned()),
+        User::Process { pid, name } => {
+            let Some(gpu) = node.gpus.get_mut(device.gpu) else { return };
+            let compute = gpu.instances.iter_mut().flat_map(|gi| &mut gi.compute).find(|ci| ci.uuid == device.uuid);
+            let processes = compute.map_or(&mut gpu.processes, |ci| &mut ci.processes);
+            processes.push(SimProcess { pid, name });
+        }
+        User::Pod { namespace, name } => {
+            let key = format!("{namespace}/{name}");
+            if !node.in_cluster {
+                out.add(user.span.clone(), format!("pod {key} can't run on {}, which is in no cluster", device.node));
+                return;
+            }
+            let new = || owned(&world.workloads, &namespace, &name, uid(&key, serial));
+            let pod = world.pods.entry(key.clone()).or_insert_with(new);
+            if pod.node.as_deref().is_some_and(|node| node != device.node) {
+                out.add(user.span.clone(), format!("pod {key} is on two nodes"));
+                return;
+            }
+            pod.node = Some(device.node.to_owned());
+            pod.phase = PodPhase::Running;
+            if pod.devices.insert(device.uuid.to_owned()) {
+                *pod.requests.entry(device.resource.to_owned()).or_default() += 1;
+            }
+            named.entry(key).or_insert_with(|| user.span.clone());
+        }
+    }
+}
+
+/// A pod that the file names: of the workload whose name its own begins with, the longest such; else without a
+/// controller.
+fn owned(workloads: &[SimWorkload], namespace: &str, name: &str, uid: String) -> SimPod {
+    let begins = |w: &&SimWorkload| {
+        w.namespace == namespace
+            && name.strip_prefix(&w.name).is_some_and(|tail| tail.is_empty() || tail.starts_with('-'))
+    };
+    let mut new = match workloads.iter().filter(begins).max_by_key(|w| w.name.len()) {
+        Some(workload) => {
+            let owner = Owner { kind: workload.kind.clone(), name: workload.name.clone() };
+            pod(workload, uid, owner)
+        }
+        None => SimPod {
+            uid,
+            owner: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            node: None,
+            devices: Default::default(),
+            phase: PodPhase::Running,
+            until_ms: None,
+            grace_period_s: 30,
+            empty_dir: false,
+            mirror: false,
+        },
+    };
+    // It asks for what it holds; that is counted device by device.
+    new.requests.clear();
+    new
+}
+
+/// What the file says of pods must be a state that the controllers would leave alone.
+fn check_pods(world: &World, named: &Named, out: &mut Problems) {
+    let list = |requests: &BTreeMap<String, u32>| {
+        let list: Vec<String> = requests.iter().map(|(resource, count)| format!("{count} {resource}")).collect();
+        list.join(" and ")
+    };
+    for workload in &world.workloads {
+        let id = format!("{}/{}", workload.namespace, workload.name);
+        let pods: Vec<_> = world.pods_of(workload).collect();
+        let wanted = world.wanted(workload) as usize;
+        for (at, (key, pod)) in pods.into_iter().enumerate() {
+            let Some(span) = named.get(key) else { continue };
+            if at == wanted {
+                let hint = "name fewer, or raise `replicas`";
+                out.add_with(
+                    span.clone(),
+                    format!("more pods of workload {id} are named than it wants ({wanted})"),
+                    hint,
+                );
+            }
+            if workload.profile.is_some() && pod.requests != workload.requests() {
+                let (holds, asks) = (list(&pod.requests), list(&workload.requests()));
+                out.add(span.clone(), format!("pod {key} holds {holds}, and its workload asks for {asks}"));
+            }
+            let ordinal = key.rsplit('-').next().and_then(|tail| tail.parse::<u32>().ok());
+            if workload.kind == "StatefulSet" && ordinal.is_none_or(|ordinal| ordinal >= workload.replicas) {
+                let hint = format!("the pods of a StatefulSet are named {}-0, {}-1…", workload.name, workload.name);
+                out.add_with(span.clone(), format!("pod {key} can't be one of StatefulSet {id}"), hint);
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The entries of a fleet file: its form, not yet its sense.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::read::{At, Problems, Section, Span, json, suggestion};
+use crate::model::{ComputeName, ProfileName};
+use crate::sim::world::{SimBudget, SimWorkload};
+
+/// Kinds of workloads that the simulated cluster has controllers for.
+const KINDS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
+
+/// More GPUs than any node has, so that a slip of the finger does not fill the memory.
+const MAX_GPUS: u32 = 64;
+/// The same for pods.
+const MAX_REPLICAS: u32 = 1_000_000;
+/// Of a pod that the file does not tell of.
+const START_S: u64 = 20;
+/// Kubernetes' default.
+const GRACE_S: u64 = 30;
+
+/// A fleet file.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    pub(super) nodes: Vec<NodeEntry>,
+    pub(super) workloads: Vec<At<SimWorkload>>,
+    pub(super) budgets: Vec<At<SimBudget>>,
+    pub(super) fault: Option<serde_json::Value>,
+}
+
+/// `[[node]]`.
+#[derive(Debug)]
+pub(super) struct NodeEntry {
+    pub(super) name: At<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) in_cluster: bool,
+    pub(super) gpus: Vec<GpuEntry>,
+}
+
+/// `[[node.gpu]]`.
+#[derive(Debug)]
+pub(super) struct GpuEntry {
+    pub(super) model: At<String>,
+    pub(super) mig: bool,
+    pub(super) count: u32,
+    pub(super) half_swapped: bool,
+    pub(super) instances: Vec<InstanceEntry>,
+    pub(super) processes: Vec<At<UserEntry>>,
+}
+
+/// `{ profile = "3g.40gb", start = 4 }`.
+#[derive(Debug)]
+pub(super) struct InstanceEntry {
+    pub(super) span: Span,
+    pub(super) profile: ProfileName,
+    pub(super) start: Option<u32>,
+    pub(super) compute: Option<Vec<ComputeName>>,
+    pub(super) users: Vec<At<UserEntry>>,
+}
+
+/// Who uses a device; a process may leave its id to the simulator.
+#[derive(Clone, Debug)]
+pub(super) enum UserEntry {
+    Known(crate::model::User),
+    Process(String),
+}
+
+/// Reads the whole document.
+pub(super) fn read<'a>(document: &'a Spanned<DeTable<'a>>, out: &mut Problems) -> Entries {
+    let known = ["node", "workload", "budget", "fault"];
+    let top = Section::new("a fleet file", document.get_ref(), document.span(), &known, out);
+    let fault = top.get("fault").and_then(|fault| {
+        Section::of("[fault]", fault, &keys(fault), out)?;
+        Some(json(fault.get_ref()))
+    });
+    Entries {
+        nodes: top.array("node", out).iter().filter_map(|value| node(value, out)).collect(),
+        workloads: top.array("workload", out).iter().filter_map(|value| workload(value, out)).collect(),
+        budgets: top.array("budget", out).iter().filter_map(|value| budget(value, out)).collect(),
+        fault,
+    }
+}
+
+/// The keys that a table has: for one that may have any.
+fn keys<'a>(value: &'a Spanned<DeValue<'_>>) -> Vec<&'a str> {
+    let table = value.get_ref().as_table();
+    table.map(|table| table.keys().map(|key| key.get_ref().as_ref()).collect()).unwrap_or_default()
+}
+
+fn node<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<NodeEntry> {
+    let entry = Section::of("a [[node]]", value, &["name", "labels", "cluster", "gpu"], out)?;
+    // Everything is read before anything that is missing ends it, so that all errors are told.
+    let name = entry.must("name", out);
+    let labels = entry.labels("labels", out);
+    let in_cluster = entry.flag("cluster", out).unwrap_or(true);
+    let gpus = entry.array("gpu", out).iter().filter_map(|value| gpu(value, out)).collect();
+    Some(NodeEntry { name: name?, labels, in_cluster, gpus })
+}
+
+fn gpu<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<GpuEntry> {
+    let known = ["model", "mig", "count", "half_swapped", "instances", "processes"];
+    let entry = Section::of("a [[node.gpu]]", value, &known, out)?;
+    let model = entry.must("model", out);
+    let instances: Vec<_> = entry.array("instances", out).iter().map(|value| instance(value, out)).collect();
+    let wanted_mig = entry.flag("mig", out);
+    if let (Some(false), Some(value)) = (wanted_mig, entry.get("instances").filter(|_| !instances.is_empty())) {
+        out.add_with(value.span(), "a GPU with MIG mode off has no instances", "write `mig = true`");
+    }
+    let count = entry.number("count", 1..=MAX_GPUS, out).unwrap_or(1);
+    let half_swapped = entry.flag("half_swapped", out).unwrap_or(false);
+    let processes = users(&entry, "processes", out);
+    let mig = wanted_mig.unwrap_or(!instances.is_empty());
+    let instances = instances.into_iter().flatten().collect();
+    Some(GpuEntry { model: model?, mig, count, half_swapped, instances, processes })
+}
+
+fn instance<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<InstanceEntry> {
+    let entry = Section::of("an instance", value, &["profile", "start", "users", "compute"], out)?;
+    if entry.get("profile").is_none() {
+        out.add(value.span(), "an instance needs `profile`");
+    }
+    let profile = entry.parsed("profile", out).map(|profile| profile.value);
+    let start = entry.number("start", 0..=63, out);
+    let compute = entry.get("compute").map(|_| {
+        let names = entry.texts("compute", out);
+        names.into_iter().filter_map(|name| out.ok(&name.span, name.value.parse::<ComputeName>())).collect()
+    });
+    let users = users(&entry, "users", out);
+    Some(InstanceEntry { span: value.span(), profile: profile?, start, compute, users })
+}
+
+/// Users as the tree names them; `process:NAME` and, for a whole GPU's processes, a bare name leave out the id.
+fn users(entry: &Section<'_>, key: &str, out: &mut Problems) -> Vec<At<UserEntry>> {
+    let mut users = Vec::new();
+    for At { value, span } in entry.texts(key, out) {
+        let user = match (value.parse(), value.strip_prefix("process:")) {
+            (Ok(user), _) => UserEntry::Known(user),
+            (Err(_), Some(name)) if !name.is_empty() && !name.contains('/') => UserEntry::Process(name.to_owned()),
+            (Err(_), None) if key == "processes" && !value.is_empty() && !value.contains(':') => {
+                UserEntry::Process(value)
+            }
+            (Err(error), _) => {
+                out.add(span, error);
+                continue;
+            }
+        };
+        users.push(At { value: user, span });
+    }
+    users
+}
+
+fn workload<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<At<SimWorkload>> {
+    let known = [
+        "kind",
+        "namespace",
+        "name",
+        "replicas",
+        "profile",
+        "per_replica",
+        "labels",
+        "node_selector",
+        "start",
+        "grace",
+    ];
+    let entry = Section::of("a [[workload]]", value, &known, out)?;
+    let kind = entry.must("kind", out);
+    if let Some(kind) = kind.as_ref().filter(|kind| !KINDS.contains(&kind.value.as_str())) {
+        let message = format!("the simulated cluster has no controller for `{}`", kind.value);
+        out.add_with(kind.span.clone(), message, suggestion(&kind.value, KINDS));
+    }
+    let namespace = entry.must("namespace", out);
+    let name = entry.must("name", out);
+    let profile = entry.parsed::<ProfileName>("profile", out);
+    if let Some(bare) = profile.as_ref().filter(|profile| profile.value.memory_gb.is_none()) {
+        let message = format!("`{}` names no resource of a cluster", bare.value);
+        out.add_with(bare.span.clone(), message, "write the memory too, as in 3g.40gb");
+    }
+    let replicas = entry.number("replicas", 0..=MAX_REPLICAS, out).unwrap_or(1);
+    let per_replica = entry.number("per_replica", 1..=1024, out).unwrap_or(1);
+    let labels = entry.labels("labels", out);
+    let node_selector = entry.labels("node_selector", out);
+    let start_s = entry.seconds("start", out).unwrap_or(START_S);
+    let grace_period_s = entry.seconds("grace", out).unwrap_or(GRACE_S);
+    let workload = SimWorkload {
+        kind: kind?.value,
+        namespace: namespace?.value,
+        name: name.as_ref()?.value.clone(),
+        replicas,
+        profile: profile.map(|profile| profile.value),
+        per_replica,
+        labels,
+        node_selector,
+        start_s,
+        grace_period_s,
+    };
+    Some(At { value: workload, span: name?.span })
+}
+
+fn budget<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<At<SimBudget>> {
+    let entry = Section::of("a [[budget]]", value, &["namespace", "name", "workload", "max_unavailable"], out)?;
+    let namespace = entry.must("namespace", out);
+    let name = entry.must("name", out);
+    let workload = entry.must("workload", out);
+    if entry.get("max_unavailable").is_none() {
+        out.add(entry.span.clone(), "a [[budget]] needs `max_unavailable`");
+    }
+    let max_unavailable = entry.number("max_unavailable", 0..=MAX_REPLICAS, out).unwrap_or(0);
+    let workload = workload?;
+    let span = workload.span;
+    let (namespace, name, workload) = (namespace?.value, name?.value, workload.value);
+    Some(At { value: SimBudget { namespace, name, workload, max_unavailable }, span })
+}

@@ -1,0 +1,131 @@
+//! The simulated host behind its port: units, commands and processes of one node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::{SimNode, SimProcess, World};
+use super::{Shared, lock};
+use crate::model::observed::UnitState;
+use crate::ports::{CommandCall, CommandPhase, Host, NvmlCode, Port, PortError};
+
+/// How long a unit takes to stop or to start.
+const UNIT_MS: i64 = 1_000;
+/// How long a command's workload takes from its drain to having let go.
+const DRAIN_MS: i64 = 2_000;
+
+/// The host of one simulated node.
+#[derive(Clone, Debug)]
+pub struct SimHost {
+    /// Of which world.
+    pub world: Shared,
+    /// Which node.
+    pub node: String,
+}
+
+impl SimHost {
+    fn node<'a>(&self, world: &'a mut World) -> Port<&'a mut SimNode> {
+        let gone = || PortError {
+            transient: false,
+            code: "not found".to_owned(),
+            message: format!("the simulated fleet has no node {}", self.node),
+        };
+        world.nodes.get_mut(&self.node).ok_or_else(gone)
+    }
+}
+
+impl Host for SimHost {
+    async fn units(&self, names: &BTreeSet<String>) -> Port<BTreeMap<String, UnitState>> {
+        let mut world = lock(&self.world);
+        let units = self.node(&mut world)?.units.iter().filter(|(name, _)| names.contains(*name));
+        let state = |unit: &super::world::SimUnit| UnitState { active: unit.active, devices: unit.devices.clone() };
+        Ok(units.map(|(name, unit)| (name.clone(), state(unit))).collect())
+    }
+
+    async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>> {
+        let mut world = lock(&self.world);
+        let commands = &self.node(&mut world)?.commands;
+        Ok(commands.iter().map(|(name, command)| (name.clone(), command.devices.clone())).collect())
+    }
+
+    async fn stop_unit(&self, unit: &str) -> Port<()> {
+        let mut world = lock(&self.world);
+        let Some(there) = self.node(&mut world)?.units.get_mut(unit) else { return Ok(()) };
+        if !there.active {
+            return Ok(());
+        }
+        // It holds its devices until it is inactive.
+        let stop_ms = world.latency_ms("unit", UNIT_MS);
+        world.pass(stop_ms);
+        if let Some(there) = self.node(&mut world)?.units.get_mut(unit) {
+            there.active = false;
+            there.devices.clear();
+        }
+        Ok(())
+    }
+
+    /// A simulated host has every unit that somebody starts; the fleet file names those that hold something.
+    async fn start_unit(&self, unit: &str, _env: &str, uuids: &[String]) -> Port<()> {
+        let mut world = lock(&self.world);
+        if let Some(missing) = missing(self.node(&mut world)?, uuids) {
+            return Err(PortError {
+                transient: false,
+                code: "org.freedesktop.systemd1.JobFailed".to_owned(),
+                message: format!("{unit} exits when it starts: there is no device {missing}"),
+            });
+        }
+        let start_ms = world.latency_ms("unit", UNIT_MS);
+        world.pass(start_ms);
+        let there = self.node(&mut world)?.units.entry(unit.to_owned()).or_default();
+        there.active = true;
+        there.devices = uuids.to_vec();
+        Ok(())
+    }
+
+    async fn run(&self, call: CommandCall<'_>) -> Port<i32> {
+        let mut world = lock(&self.world);
+        let drained_at_ms = world.clock_ms.saturating_add(world.latency_ms("drain", DRAIN_MS));
+        let node = self.node(&mut world)?;
+        let missing = missing(node, call.uuids).is_some();
+        let command = node.commands.entry(call.workload.to_owned()).or_default();
+        let status = match call.phase {
+            CommandPhase::Drain => {
+                command.drained_at_ms = command.drained_at_ms.or(Some(drained_at_ms));
+                0
+            }
+            CommandPhase::Drained => i32::from(!command.devices.is_empty()),
+            CommandPhase::Resume if missing => 1,
+            CommandPhase::Resume => {
+                command.devices = call.uuids.to_vec();
+                command.drained_at_ms = None;
+                0
+            }
+            CommandPhase::Ready => i32::from(command.devices.is_empty()),
+        };
+        Ok(status)
+    }
+
+    async fn reset_gpu(&self, pci: &str) -> Port<()> {
+        lock(&self.world).reset_gpu(&self.node, pci).map_err(|code| PortError {
+            transient: code == NvmlCode::InUse,
+            code: code.words().to_owned(),
+            message: format!("GPU {pci} was not reset"),
+        })
+    }
+
+    /// A process that is not there has ended already.
+    async fn terminate(&self, pid: u32) -> Port<()> {
+        let mut world = lock(&self.world);
+        for gpu in &mut self.node(&mut world)?.gpus {
+            let compute = gpu.instances.iter_mut().flat_map(|gi| &mut gi.compute).map(|ci| &mut ci.processes);
+            let all = compute.chain([&mut gpu.processes]);
+            all.for_each(|processes: &mut Vec<SimProcess>| processes.retain(|process| process.pid != pid));
+        }
+        Ok(())
+    }
+}
+
+/// The first of these that is no device of the node.
+fn missing<'a>(node: &SimNode, uuids: &'a [String]) -> Option<&'a String> {
+    let instances = || node.gpus.iter().flat_map(|gpu| &gpu.instances).flat_map(|gi| &gi.compute).map(|ci| &ci.uuid);
+    let there = |uuid: &String| node.gpus.iter().any(|gpu| gpu.uuid == *uuid) || instances().any(|ci| ci == uuid);
+    uuids.iter().find(|uuid| !there(uuid))
+}

@@ -1,0 +1,255 @@
+//! The state file: a simulated world that outlives the command, in JSON, one command at a time.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::fleet::{self, FleetErrors};
+use super::world::World;
+use super::{Shared, lock};
+use crate::model::Digest;
+
+/// What marks the file as ours.
+const KIND: &str = "sectile-simulation";
+/// Raised when an older program could not read what a newer one writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// The head is read before the world is, so that another version's world is not taken for damage.
+#[derive(Debug, Deserialize)]
+struct Head {
+    kind: String,
+    format_version: u32,
+    fleet: Option<Digest>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    world: World,
+}
+
+#[derive(Debug, Serialize)]
+struct Whole<'a> {
+    kind: &'a str,
+    format_version: u32,
+    fleet: &'a Digest,
+    world: &'a World,
+}
+
+/// Why a state file can't be used.
+#[derive(Debug)]
+pub enum StateError {
+    /// The fleet file has errors.
+    Fleet(Box<FleetErrors>),
+    /// Another command uses the state.
+    Locked {
+        /// The state file.
+        path: PathBuf,
+        /// The other's process id, where it was told.
+        pid: Option<u32>,
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// The state began as another fleet, or as this one before it was edited.
+    OtherFleet {
+        /// The state file.
+        path: PathBuf,
+        /// What the fleet file is called.
+        fleet: String,
+    },
+    /// The file is no state, or a part of one.
+    Damaged {
+        /// The state file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer program wrote it.
+    Newer {
+        /// The state file.
+        path: PathBuf,
+        /// Its format's version.
+        version: u32,
+    },
+    /// The file system said no.
+    Io {
+        /// What was to be done: `read`, `lock`.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+impl StateError {
+    /// A way out.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            StateError::Locked { .. } => {
+                Some("wait until it is done, or keep another simulation's state with --sim-state FILE")
+            }
+            StateError::OtherFleet { .. } | StateError::Damaged { .. } => Some("--sim-fresh starts over"),
+            StateError::Newer { .. } => Some("upgrade sectile; --sim-fresh starts over"),
+            StateError::Fleet(_) | StateError::Io { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::Fleet(errors) => errors.fmt(f),
+            StateError::Locked { path, pid, since } => {
+                write!(f, "the simulation's state {} is in use by ", path.display())?;
+                match pid {
+                    Some(pid) => write!(f, "process {pid}")?,
+                    None => f.write_str("another process")?,
+                }
+                since.map_or(Ok(()), |since| write!(f, " since {since:.0}"))
+            }
+            StateError::OtherFleet { path, fleet } => {
+                write!(f, "the state {} began as another fleet than {fleet} now tells of", path.display())
+            }
+            StateError::Damaged { path, reason } => {
+                write!(f, "{} holds no whole state of a simulation: {reason}", path.display())
+            }
+            StateError::Newer { path, version } => {
+                write!(f, "a newer sectile wrote the state {} (version {version})", path.display())
+            }
+            StateError::Io { what, path, .. } => write!(f, "can't {what} {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StateError::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> StateError + 'a {
+    move |source| StateError::Io { what, path: path.to_owned(), source }
+}
+
+/// A path with something behind its name, in the same folder.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A simulated world, kept in a file. Who has it has the file for itself until it is dropped.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    world: Shared,
+    /// Never read: held open, it holds the lock.
+    _lock: File,
+}
+
+impl StateFile {
+    /// Takes the state at `path`, and begins it as `fleet_text` tells where there is none or with `fresh`. Nothing
+    /// is written before [`StateFile::save`]. With `wait`, another command that has it is waited for.
+    pub fn open(
+        path: &Path,
+        fleet_text: &str,
+        fleet_name: &str,
+        fresh: bool,
+        wait: bool,
+    ) -> Result<StateFile, StateError> {
+        std::fs::create_dir_all(folder(path)).map_err(io("make the folder of", path))?;
+        let lock = take(path, wait)?;
+        let world = match (!fresh).then(|| read(path)).transpose()?.flatten() {
+            Some(text) => load(path, &text, fleet_text, fleet_name)?,
+            None => fleet::parse(fleet_name, fleet_text).map_err(StateError::Fleet)?,
+        };
+        Ok(StateFile { path: path.to_owned(), world: Arc::new(Mutex::new(world)), _lock: lock })
+    }
+
+    /// The world, for the simulators.
+    pub fn shared(&self) -> Shared {
+        Arc::clone(&self.world)
+    }
+
+    /// Writes the world as it is now: whole or not at all, and on stable storage when this returns.
+    pub fn save(&self) -> Result<(), StateError> {
+        let world = lock(&self.world);
+        let whole = Whole { kind: KIND, format_version: FORMAT_VERSION, fleet: &world.fleet, world: &world };
+        let temporary = beside(&self.path, ".new");
+        let write = || {
+            let mut text = serde_json::to_vec(&whole)?;
+            text.push(b'\n');
+            let mut file = File::create(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &self.path)?;
+            File::open(folder(&self.path))?.sync_all()
+        };
+        write().map_err(io("write", &self.path))
+    }
+}
+
+/// Locks a file beside the state (which itself is replaced by each save) and writes there who has it. Since when is the
+/// time that the file system gives that file.
+fn take(path: &Path, wait: bool) -> Result<File, StateError> {
+    let beside = beside(path, ".lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&beside).map_err(io("open", &beside))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) if wait => file.lock().map_err(io("lock", &beside))?,
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            let modified = file.metadata().and_then(|data| data.modified()).ok();
+            let since = modified.and_then(|time| Timestamp::try_from(time).ok());
+            return Err(StateError::Locked { path: path.to_owned(), pid, since });
+        }
+        Err(TryLockError::Error(error)) => return Err(io("lock", &beside)(error)),
+    }
+    let told = file.set_len(0).and_then(|()| file.rewind());
+    told.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io("write", &beside))?;
+    Ok(file)
+}
+
+/// The file's text; `None`: there is no such file.
+fn read(path: &Path) -> Result<Option<String>, StateError> {
+    match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(StateError::Damaged { path: path.to_owned(), reason: "it is no text".to_owned() }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io("read", path)(error)),
+    }
+}
+
+fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<World, StateError> {
+    let damaged = |error: serde_json::Error| StateError::Damaged { path: path.to_owned(), reason: error.to_string() };
+    let head: Head = serde_json::from_str(text).map_err(damaged)?;
+    if head.kind != KIND {
+        let reason = format!("it is of kind `{}`", head.kind);
+        return Err(StateError::Damaged { path: path.to_owned(), reason });
+    }
+    if head.format_version > FORMAT_VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), version: head.format_version });
+    }
+    if head.fleet != Some(fleet::digest(fleet_text)) {
+        return Err(StateError::OtherFleet { path: path.to_owned(), fleet: fleet_name.to_owned() });
+    }
+    let body: Body = serde_json::from_str(text).map_err(damaged)?;
+    Ok(body.world)
+}

@@ -1,0 +1,340 @@
+//! The adapter from a driver to the model, on the simulated driver.
+
+use sectile::gpu::{Gpus, Mode};
+use sectile::model::plan::SlotRef;
+use sectile::model::{ComputeName, Known, Placement, User, catalogue};
+use sectile::ports::{Driver, NvmlCode};
+use sectile::sim::driver::SimDriver;
+use sectile::sim::world::{SimGpu, SimProcess};
+use sectile::sim::{Shared, lock};
+
+use crate::faulty::Faulty;
+use crate::support::{NODE, hardware, root};
+
+const A100: &str = "a100-40gb";
+const H100: &str = "h100-80gb-sxm";
+
+fn one(board: &str, mode: bool) -> (Shared, Gpus<Faulty>) {
+    let world = hardware(&[(board, mode)]);
+    let gpus = Gpus::new(Faulty::new(root(&world)));
+    (world, gpus)
+}
+
+fn slot(profile: &str, start: u32, size: u32) -> SlotRef {
+    let placement = Placement { start, size };
+    SlotRef { gpu: "GPU-0".to_owned(), profile: profile.parse().unwrap(), placement }
+}
+
+fn compute(names: &str) -> Vec<ComputeName> {
+    names.split(',').filter(|name| !name.is_empty()).map(|name| name.parse().unwrap()).collect()
+}
+
+fn change(world: &Shared, change: impl FnOnce(&mut SimGpu)) {
+    change(&mut lock(world).nodes.get_mut(NODE).unwrap().gpus[0]);
+}
+
+fn process(pid: u32) -> SimProcess {
+    SimProcess { pid, name: "python3".to_owned() }
+}
+
+fn users(texts: &[&str]) -> Known<Vec<User>> {
+    Known::Known(texts.iter().map(|text| text.parse().unwrap()).collect())
+}
+
+#[test]
+fn what_is_observed_is_what_is_there() {
+    let (world, gpus) = one(H100, true);
+    let placed = lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
+    lock(&world).place(NODE, 0, "2g.20gb".parse().unwrap(), 0, Some(&compute("1c.2g.20gb,1c.2g.20gb"))).unwrap();
+    lock(&world).place(NODE, 0, "1g.20gb".parse().unwrap(), 2, Some(&[])).unwrap();
+    change(&world, |gpu| gpu.instances[0].compute[0].processes.push(process(7)));
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!((seen.len(), gaps), (1, vec![]));
+    let gpu = &seen[0];
+    assert_eq!((gpu.uuid.as_str(), gpu.index, gpu.pci.as_str()), ("GPU-0", 0, "00000000:17:00.0"));
+    assert_eq!((gpu.model.as_str(), gpu.board.as_deref()), ("H100 80GB HBM3", Some(H100)));
+    assert!(gpu.mig.capable && gpu.mig.current && gpu.mig.pending && gpu.mig.resetless);
+    assert_eq!(gpu.users, users(&[]), "what runs on an instance is no user of the whole GPU");
+    let lie: Vec<(String, u32, u32, u32)> =
+        gpu.instances.iter().map(|i| (i.profile.to_string(), i.placement.start, i.placement.size, i.gi_id)).collect();
+    let expected = [("2g.20gb", 0, 2, 3), ("1g.20gb", 2, 2, 4), ("3g.40gb", 4, 4, 2)];
+    assert_eq!(lie, expected.map(|(name, start, size, id)| (name.to_owned(), start, size, id)));
+    let [two, double, three] = &gpu.instances[..] else { panic!() };
+    assert_eq!(two.compute.iter().map(|c| c.profile.to_string()).collect::<Vec<_>>(), ["1c.2g.20gb"; 2]);
+    assert_eq!(two.compute.iter().map(|c| c.ci_id).collect::<Vec<_>>(), [0, 1]);
+    assert!(double.compute.is_empty());
+    assert_eq!(three.compute[0].uuid, placed[0]);
+    assert_eq!(three.all_users(), users(&["process:7/python3"]));
+    assert_eq!(three.users, users(&[]), "a compute instance explains it");
+    assert!(!two.in_use() && three.in_use());
+}
+
+#[test]
+fn the_drivers_geometry_is_the_catalogues_where_both_know() {
+    for board in catalogue::all().filter(|board| board.geometry().is_some()) {
+        let (_, gpus) = one(board.id, true);
+        let (seen, _) = gpus.observe().unwrap();
+        let (told, known) = (seen[0].geometry.clone().unwrap(), board.geometry().unwrap());
+        assert_eq!(seen[0].board.as_deref(), Some(board.id));
+        assert_eq!((told.units, told.slices), (known.units, known.slices), "{}", board.id);
+        for (told, known) in told.profiles.iter().zip(&known.profiles) {
+            let what = |p: &sectile::model::GpuProfile| {
+                (p.name, p.index, p.id, p.slices, p.size, p.starts.clone(), p.max_instances)
+            };
+            assert_eq!(what(told), what(known), "{}", board.id);
+            assert!(known.memory_mib.is_none_or(|mib| told.memory_mib == Some(mib)), "{} {}", board.id, known.name);
+        }
+    }
+}
+
+#[test]
+fn with_mig_mode_off_the_catalogue_helps_out() {
+    let (world, gpus) = one(A100, false);
+    change(&world, |gpu| gpu.processes.push(process(7)));
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!(seen[0].geometry, catalogue::by_id(A100).unwrap().geometry());
+    assert_eq!((seen[0].instances.len(), gaps.len()), (0, 0));
+    assert_eq!(seen[0].users, users(&["process:7/python3"]));
+    assert!(!seen[0].mig.resetless);
+    // Hopper's driver answers by itself, but placements take root.
+    let world = hardware(&[(H100, false)]);
+    let unprivileged = Gpus::new(SimDriver::unprivileged(world, NODE));
+    assert_eq!(unprivileged.observe().unwrap().0[0].geometry, catalogue::by_id(H100).unwrap().geometry());
+}
+
+#[test]
+fn a_board_that_nobody_knows_has_no_geometry_and_a_gap() {
+    let (_, gpus) = one("rtx-pro-5000-blackwell-48gb", false);
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!((seen[0].geometry.clone(), seen[0].users.clone()), (None, users(&[])));
+    assert_eq!(gaps[0].object, "profiles of GPU-0");
+}
+
+#[test]
+fn without_rights_observing_instances_is_an_error_and_not_an_empty_list() {
+    let world = hardware(&[(H100, true)]);
+    let error = Gpus::new(SimDriver::unprivileged(world, NODE)).observe().unwrap_err();
+    assert_eq!((error.transient, error.code.as_str()), (false, "Insufficient Permissions"));
+}
+
+#[test]
+fn processes_that_are_not_told_are_unknown_users_and_a_gap() {
+    let (world, gpus) = one(H100, true);
+    lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
+    for call in ["compute_processes", "mps_processes"] {
+        // The GPU is asked first, and then the instance.
+        gpus.driver().fail(call, 1, 1, NvmlCode::Unknown);
+        let (seen, gaps) = gpus.observe().unwrap();
+        assert_eq!(seen[0].users, users(&[]));
+        assert_eq!(seen[0].instances[0].compute[0].users, Known::Unknown);
+        assert!(seen[0].instances[0].in_use(), "unknown means in use");
+        assert!(gaps[0].object.starts_with("users of GPU-0 3g.40gb at 4"), "{gaps:?}");
+        gpus.driver().fail(call, 0, 1, NvmlCode::Unknown);
+        let (seen, gaps) = gpus.observe().unwrap();
+        assert_eq!((&seen[0].users, &seen[0].instances[0].users), (&Known::Unknown, &Known::Unknown));
+        assert_eq!(gaps[0].object, "users of GPU-0");
+    }
+    gpus.driver().fail("graphics_processes", 0, 9, NvmlCode::NotSupported);
+    assert_eq!(gpus.observe().unwrap().1, [], "a device without graphics has no graphics processes");
+}
+
+#[test]
+fn a_lost_gpu_is_a_gap_and_nothing_can_be_planned_for_it() {
+    let world = hardware(&[(H100, true), (H100, true)]);
+    let gpus = Gpus::new(root(&world));
+    lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
+    assert_eq!(gpus.observe().unwrap().1, []);
+    change(&world, |gpu| gpu.lost = true);
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!(seen.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!((&seen[0].geometry, &seen[0].users, seen[0].instances.len()), (&None, &Known::Unknown, 0));
+    assert!(seen[1].geometry.is_some());
+    assert_eq!(gaps[0].object, "GPU-0");
+    assert!(gaps[0].message.contains("GPU is lost"), "{gaps:?}");
+    // An adapter that never saw it does not know which GPU it was.
+    let (seen, gaps) = Gpus::new(root(&world)).observe().unwrap();
+    assert_eq!((seen.len(), gaps[0].object.as_str()), (1, "GPU 0"));
+    let error = gpus.destroy(&slot("3g.40gb", 4, 4)).unwrap_err();
+    assert_eq!((error.transient, error.code.as_str()), (false, "GPU is lost"));
+}
+
+#[test]
+fn a_gpu_that_is_lost_while_it_is_looked_at_is_a_gap() {
+    let (world, gpus) = one(H100, true);
+    lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
+    gpus.driver().fail("gi_info", 0, 1, NvmlCode::GpuIsLost);
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!((&seen[0].geometry, &seen[0].users, gaps.len()), (&None, &Known::Unknown, 1));
+}
+
+#[test]
+fn creating_places_exactly_and_gives_the_uuids() {
+    let (world, gpus) = one(H100, true);
+    let uuids = gpus.create(&slot("2g.20gb", 2, 2), &compute("1c.2g.20gb,1c.2g.20gb")).unwrap();
+    assert_eq!(uuids.len(), 2);
+    assert_eq!(gpus.uuids(&slot("2g.20gb", 2, 2)).unwrap(), uuids);
+    let double = gpus.create(&slot("1g.20gb", 6, 2), &compute("1g.20gb")).unwrap();
+    assert_eq!(double.len(), 1);
+    assert_eq!(lock(&world).nodes[NODE].gpus[0].instances[1].compute[0].profile_index, 7);
+    assert_eq!(gpus.create(&slot("3g.40gb", 4, 4), &[]).unwrap_err().code, "Insufficient Resources");
+    assert_eq!(gpus.create(&slot("1g.10gb", 0, 1), &[]).unwrap(), Vec::<String>::new());
+    assert_eq!(gpus.create(&slot("1g.10gb", 0, 2), &[]).unwrap_err().code, "Invalid Argument");
+    assert_eq!(gpus.create(&slot("9g.10gb", 0, 2), &[]).unwrap_err().code, "Not Supported");
+}
+
+#[test]
+fn creating_what_is_there_does_nothing() {
+    let (world, gpus) = one(H100, true);
+    let three = slot("3g.40gb", 4, 4);
+    let uuids = gpus.create(&three, &compute("3g.40gb")).unwrap();
+    let before = lock(&world).clone();
+    assert_eq!(gpus.create(&three, &compute("3g.40gb")).unwrap(), uuids);
+    assert_eq!(*lock(&world), before);
+    let error = gpus.create(&three, &compute("1c.3g.40gb")).unwrap_err();
+    assert!(error.message.contains("other compute instances"), "{error}");
+    assert_eq!(*lock(&world), before);
+}
+
+#[test]
+fn creating_again_completes_what_was_interrupted() {
+    let (world, gpus) = one(H100, true);
+    let three = slot("3g.40gb", 4, 4);
+    lock(&world).place(NODE, 0, three.profile, 4, Some(&compute("1c.3g.40gb"))).unwrap();
+    assert_eq!(gpus.create(&three, &compute("2c.3g.40gb,1c.3g.40gb")).unwrap().len(), 2);
+    assert_eq!(lock(&world).nodes[NODE].gpus[0].instances.len(), 1);
+}
+
+#[test]
+fn what_failed_halfway_is_undone() {
+    let (world, gpus) = one(H100, true);
+    let two = slot("2g.20gb", 0, 2);
+    gpus.driver().fail("create_ci", 1, 1, NvmlCode::InsufficientResources);
+    let error = gpus.create(&two, &compute("1c.2g.20gb,1c.2g.20gb")).unwrap_err();
+    assert_eq!((error.transient, error.code.as_str()), (false, "Insufficient Resources"));
+    assert!(lock(&world).nodes[NODE].gpus[0].instances.is_empty());
+    // An undo that fails is told.
+    gpus.driver().fail("create_ci", 0, 1, NvmlCode::Timeout);
+    gpus.driver().fail("destroy_gi", 0, 1, NvmlCode::InUse);
+    let error = gpus.create(&two, &compute("2g.20gb")).unwrap_err();
+    assert!(error.transient && error.message.contains("could not be destroyed again"), "{error}");
+    assert_eq!(gpus.uuids(&two).unwrap(), Vec::<String>::new());
+    // And the next try goes on from there.
+    assert_eq!(gpus.create(&two, &compute("2g.20gb")).unwrap().len(), 1);
+}
+
+#[test]
+fn destroying_takes_compute_instances_first_and_bears_with_others_being_faster() {
+    let (world, gpus) = one(H100, true);
+    let two = slot("2g.20gb", 0, 2);
+    gpus.create(&two, &compute("1c.2g.20gb,1c.2g.20gb")).unwrap();
+    // A first try that got only halfway.
+    gpus.driver().fail("destroy_gi", 0, 1, NvmlCode::InUse);
+    let error = gpus.destroy(&two).unwrap_err();
+    assert_eq!((error.transient, error.code.as_str()), (true, "In use by another client"));
+    assert!(lock(&world).nodes[NODE].gpus[0].instances[0].compute.is_empty());
+    gpus.destroy(&two).unwrap();
+    assert!(lock(&world).nodes[NODE].gpus[0].instances.is_empty());
+    gpus.destroy(&two).unwrap();
+
+    gpus.create(&two, &compute("2g.20gb")).unwrap();
+    gpus.driver().fail("destroy_ci", 0, 1, NvmlCode::NotFound);
+    assert_eq!(gpus.destroy(&two).unwrap_err().code, "In use by another client", "it was there after all");
+    gpus.driver().fail("destroy_gi", 0, 1, NvmlCode::NotFound);
+    gpus.destroy(&two).unwrap();
+}
+
+#[test]
+fn destroying_what_runs_a_process_fails_and_may_pass_by_itself() {
+    let (world, gpus) = one(H100, true);
+    let two = slot("2g.20gb", 0, 2);
+    gpus.create(&two, &compute("2g.20gb")).unwrap();
+    change(&world, |gpu| gpu.instances[0].compute[0].processes.push(process(7)));
+    assert!(gpus.destroy(&two).unwrap_err().transient);
+    assert_eq!(gpus.uuids(&two).unwrap().len(), 1);
+}
+
+#[test]
+fn destroying_spares_another_profile_in_the_same_place() {
+    let (world, gpus) = one(H100, true);
+    gpus.create(&slot("4g.40gb", 0, 4), &compute("4g.40gb")).unwrap();
+    gpus.destroy(&slot("3g.40gb", 0, 4)).unwrap();
+    gpus.destroy(&slot("2g.20gb", 0, 2)).unwrap();
+    assert_eq!(lock(&world).nodes[NODE].gpus[0].instances.len(), 1);
+    assert_eq!(gpus.users(&slot("3g.40gb", 0, 4)), Ok(None));
+    assert_eq!(gpus.uuids(&slot("3g.40gb", 0, 4)).unwrap_err().code, "Not Found");
+}
+
+#[test]
+fn users_are_looked_at_afresh() {
+    let (world, gpus) = one(H100, true);
+    let two = slot("2g.20gb", 0, 2);
+    assert_eq!(gpus.users(&two), Ok(None));
+    gpus.create(&two, &compute("1c.2g.20gb,1c.2g.20gb")).unwrap();
+    assert_eq!(gpus.users(&two), Ok(Some(users(&[]))));
+    change(&world, |gpu| gpu.instances[0].compute[1].processes.push(process(7)));
+    assert_eq!(gpus.users(&two), Ok(Some(users(&["process:7/python3"]))));
+    gpus.driver().fail("compute_processes", 2, 1, NvmlCode::Timeout);
+    assert_eq!(gpus.users(&two), Ok(Some(Known::Unknown)));
+    let (_, off) = one(A100, false);
+    assert_eq!(off.users(&slot("2g.10gb", 0, 2)), Ok(None), "with MIG mode off there is none");
+}
+
+#[test]
+fn mode_switches_tell_what_is_in_force() {
+    let world = hardware(&[(A100, false), (H100, false)]);
+    let gpus = Gpus::new(root(&world));
+    assert_eq!(gpus.set_mode("GPU-1", true), Ok(Mode::Active));
+    assert!(gpus.mode("GPU-1").unwrap().current);
+    change(&world, |gpu| gpu.processes.push(process(7)));
+    assert_eq!(gpus.set_mode("GPU-0", true), Ok(Mode::Pending(NvmlCode::InUse)));
+    let mode = gpus.mode("GPU-0").unwrap();
+    assert_eq!((mode.current, mode.pending, mode.resetless), (false, true, false));
+    assert_eq!(gpus.set_mode("GPU-0", false), Ok(Mode::Active), "taken back");
+    assert!(!gpus.mode("GPU-0").unwrap().pending);
+    change(&world, |gpu| gpu.processes.clear());
+    assert_eq!(gpus.set_mode("GPU-0", true), Ok(Mode::Active));
+    gpus.create(&slot("1g.5gb", 6, 1), &compute("1g.5gb")).unwrap();
+    let error = gpus.set_mode("GPU-0", false).unwrap_err();
+    assert_eq!((error.transient, error.code.as_str()), (true, "In use by another client"));
+    assert_eq!(gpus.mode("GPU-9").unwrap_err().code, "Not Found");
+}
+
+#[test]
+fn a_board_without_mig_is_not_capable() {
+    let (_, gpus) = one(H100, false);
+    gpus.driver().fail("mig_mode", 0, 1, NvmlCode::NotSupported);
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert!(!seen[0].mig.capable && seen[0].geometry.is_none() && gaps.is_empty());
+}
+
+#[test]
+fn an_old_driver_without_the_field_is_helped_by_the_catalogue() {
+    for (board, resetless) in [(H100, true), (A100, false)] {
+        let (_, gpus) = one(board, false);
+        gpus.driver().fail("field_value", 0, 9, NvmlCode::NotSupported);
+        assert_eq!(gpus.mode("GPU-0").unwrap().resetless, resetless, "{board}");
+    }
+}
+
+#[test]
+fn profiles_are_asked_for_once() {
+    let (_, gpus) = one(H100, true);
+    gpus.observe().unwrap();
+    gpus.driver().fail("gi_profile", 0, 99, NvmlCode::Unknown);
+    assert!(gpus.observe().unwrap().0[0].geometry.is_some());
+    assert_eq!(gpus.driver().driver_version().unwrap(), "595.58.03");
+}
+
+#[test]
+fn a_profile_that_is_not_understood_is_a_gap_and_its_instances_hide_the_gpu() {
+    let world = hardware(&[(H100, true)]);
+    let gpus = Gpus::new(Faulty::new(root(&world)).with_odd_profile(1));
+    let (seen, gaps) = gpus.observe().unwrap();
+    assert_eq!(gaps.len(), 1);
+    let geometry = seen[0].geometry.as_ref().unwrap();
+    assert!(geometry.named("2g.20gb".parse().unwrap()).is_none() && geometry.profiles.len() == 6);
+    // It takes room that nothing accounts for, and nobody must plan around it.
+    lock(&world).place(NODE, 0, "2g.20gb".parse().unwrap(), 0, None).unwrap();
+    let (seen, _) = gpus.observe().unwrap();
+    assert_eq!((&seen[0].geometry, &seen[0].users), (&None, &Known::Unknown));
+}

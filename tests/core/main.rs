@@ -1,0 +1,27 @@
+//! The core's rules, a module for each room, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
+)]
+
+mod catalogue;
+mod cli;
+mod cluster;
+mod config_bad;
+mod config_good;
+mod driver;
+mod faulty;
+mod fleet;
+mod gpu_adapter;
+mod host;
+mod journal;
+mod life;
+mod planner;
+mod ready;
+mod render;
+mod resolve;
+mod state;
+mod support;

@@ -1,0 +1,172 @@
+//! State files: kept between commands, one command at a time, never half.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sectile::sim::fleet::BUILTIN;
+use sectile::sim::lock;
+use sectile::sim::state::{StateError, StateFile};
+
+fn open(path: &Path) -> Result<StateFile, StateError> {
+    StateFile::open(path, BUILTIN, "FLEET.toml", false, false)
+}
+
+fn saved(path: &Path) -> String {
+    open(path).unwrap().save().unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_world_outlives_the_command_and_fresh_starts_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("below/state.json");
+    let state = open(&path).unwrap();
+    let begin = lock(&state.shared()).clone();
+    lock(&state.shared()).pass(123_456);
+    let later = lock(&state.shared()).clone();
+    state.save().unwrap();
+    drop(state);
+    let state = open(&path).unwrap();
+    assert_eq!(*lock(&state.shared()), later);
+    drop(state);
+    let state = StateFile::open(&path, BUILTIN, "FLEET.toml", true, false).unwrap();
+    assert_eq!(*lock(&state.shared()), begin);
+    drop(state);
+    // Starting over is not kept until it is saved.
+    assert_eq!(*lock(&open(&path).unwrap().shared()), later);
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path().join("below")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+}
+
+#[test]
+fn nothing_is_written_before_it_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    drop(open(&path).unwrap());
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_edited_fleet_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    saved(&path);
+    let edited = format!("{BUILTIN}\n");
+    let error = StateFile::open(&path, &edited, "FLEET.toml", false, false).unwrap_err();
+    assert!(matches!(error, StateError::OtherFleet { .. }));
+    assert!(error.to_string().ends_with("began as another fleet than FLEET.toml now tells of"), "{error}");
+    assert_eq!(error.hint(), Some("--sim-fresh starts over"));
+    assert!(StateFile::open(&path, &edited, "FLEET.toml", true, false).is_ok());
+}
+
+#[test]
+fn a_state_torn_anywhere_is_refused_and_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let whole = saved(&path);
+    let text = whole.trim_end();
+    for at in 0..text.len() {
+        std::fs::write(&path, &text.as_bytes()[..at]).unwrap();
+        let error = open(&path).expect_err(&text[..at]);
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert_eq!(error.hint(), Some("--sim-fresh starts over"));
+    }
+    std::fs::write(&path, b"\xff\xfe").unwrap();
+    assert!(matches!(open(&path), Err(StateError::Damaged { .. })));
+}
+
+#[test]
+fn a_foreign_file_and_a_newer_state_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let whole = saved(&path);
+    std::fs::write(&path, whole.replacen("\"format_version\":1", "\"format_version\":2", 1)).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, StateError::Newer { version: 2, .. }), "{error}");
+    assert_eq!(error.hint(), Some("upgrade sectile; --sim-fresh starts over"));
+    for foreign in ["{}", "[]", "{\"kind\":\"Pod\",\"format_version\":1}", "name = 1"] {
+        std::fs::write(&path, foreign).unwrap();
+        assert!(matches!(open(&path), Err(StateError::Damaged { .. })), "{foreign}");
+    }
+}
+
+#[test]
+fn errors_of_the_fleet_file_come_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = StateFile::open(&folder.path().join("s"), "nodes = 1", "FLEET.toml", false, false).unwrap_err();
+    assert!(error.to_string().contains("did you mean `node`?"), "{error}");
+    // A folder where the state should be.
+    let error = open(folder.path()).unwrap_err();
+    assert!(matches!(error, StateError::Io { what: "read", .. }), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+fn assert_locked(path: &Path, by: u32) {
+    let error = open(path).unwrap_err();
+    let StateError::Locked { pid, since, .. } = &error else { panic!("{error}") };
+    assert_eq!(*pid, Some(by));
+    let since = since.unwrap();
+    let text = error.to_string();
+    assert!(text.ends_with(&format!("is in use by process {by} since {since:.0}")), "{text}");
+    assert!(since.as_second() > 1_700_000_000, "{text}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_second_one_is_told_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let first = open(&path).unwrap();
+    assert_locked(&path, std::process::id());
+    drop(first);
+    open(&path).unwrap();
+}
+
+#[test]
+fn a_second_one_may_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let first = open(&path).unwrap();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| StateFile::open(&path, BUILTIN, "FLEET.toml", false, true).unwrap());
+        lock(&first.shared()).pass(1000);
+        first.save().unwrap();
+        let saved = lock(&first.shared()).clone();
+        drop(first);
+        // Whenever it began to wait, it sees what was saved.
+        assert_eq!(*lock(&second.join().unwrap().shared()), saved);
+    });
+}
+
+/// What [`another_process_is_told_apart`] runs in a process of its own.
+#[test]
+#[ignore = "a helper: it holds the state that SECTILE_TEST_STATE names until its standard input ends"]
+fn holder() {
+    let path = std::env::var_os("SECTILE_TEST_STATE").expect("SECTILE_TEST_STATE");
+    let _state = open(Path::new(&path)).unwrap();
+    println!("held");
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[test]
+fn another_process_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "state::holder", "--nocapture"])
+        .env("SECTILE_TEST_STATE", &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("held")));
+    assert_locked(&path, child.id());
+    // It is killed, not asked: the lock goes with the process.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    open(&path).unwrap();
+}
