@@ -126,7 +126,7 @@ fn devices_made_later_are_advertised_only_after_a_restart_and_vanished_ones_coun
 
 #[test]
 fn a_device_of_the_same_uuid_with_another_profile_is_not_what_was_advertised() {
-    let fleet = node("a", &["1g.10gb"]) + &workload("StatefulSet", "w", 0, "1g.10gb", "");
+    let fleet = node("a", &["1g.20gb"]) + &workload("StatefulSet", "w", 0, "1g.20gb", "");
     let mut world = world(&fleet);
     let gpu = &mut world.nodes.get_mut("a").unwrap().gpus[0];
     let uuid = gpu.instances[0].compute[0].uuid.clone();

@@ -112,7 +112,8 @@ fn gpu<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<GpuEnt
     let half_swapped = entry.flag("half_swapped", out).unwrap_or(false);
     let processes = users(&entry, "processes", out);
     let mig = wanted_mig.unwrap_or(!instances.is_empty());
-    let instances = instances.into_iter().flatten().collect();
+    // What was just called senseless is not asked of the driver, too.
+    let instances = instances.into_iter().flatten().filter(|_| mig).collect();
     Some(GpuEntry { model: model?, mig, count, half_swapped, instances, processes })
 }
 
