@@ -217,8 +217,7 @@ impl Work<'_> {
 
     fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
         let Some(node) = self.fleet.nodes.get(&plan.name) else { return Ok(()) };
-        let policy =
-            picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
+        let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
         let mut journal_path = self.fleet.path.as_os_str().to_owned();
         journal_path.push(format!(".{}.journal", plan.name));
         let journal = FileJournal::open(Path::new(&journal_path));

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
 )]
 
+mod apply;
 mod catalogue;
 mod cli;
 mod cluster;
@@ -15,11 +16,14 @@ mod config_good;
 mod driver;
 mod faulty;
 mod fleet;
+mod fleets;
 mod gpu_adapter;
 mod host;
 mod journal;
 mod life;
+mod mutants;
 mod planner;
+mod random;
 mod ready;
 mod render;
 mod resolve;

@@ -13,39 +13,40 @@ use std::fmt;
 use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
 
-/// What a plan must never break; a closed list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Invariant {
-    /// Ids ascend, and a step comes only after steps before it.
-    Order,
-    /// A step that comes after one that waits waits too.
-    Waits,
-    /// Waves hold every step once, behind what it comes after.
-    Waves,
-    /// Steps name GPUs, pods, units and bindings of this node alone, and are of its scope.
-    Foreign,
-    /// What nobody manages is not touched.
-    HandsOff,
-    /// Every instance that is created is legal at that moment, and every one destroyed is there.
-    Legal,
-    /// Nobody uses what is destroyed, switched or reset; unknown means in use.
-    Vacated,
-    /// Destroying happens between taint and untaint, pause and resume, and nothing is left tainted or paused.
-    Bracket,
-    /// Steps bear the guards that they need.
-    Guards,
-    /// Nobody is disturbed who may not be, or who need not be.
-    Verdicts,
-    /// Between two waits for readiness no more is evicted than the budgets allow.
-    Budgets,
-    /// The steps lead where the tree says, and the lists of each GPU say the same.
-    Target,
-    /// No legal layout of what is wanted keeps more.
-    KeptMost,
-    /// Nothing is destroyed to be made again.
-    Needless,
-    /// The counts and the bound add up.
-    Sums,
+crate::model::plan::closed_list! {
+    /// What a plan must never break.
+    Invariant {
+        /// Ids ascend, and a step comes only after steps before it.
+        Order = "order",
+        /// A step that comes after one that waits waits too.
+        Waits = "waits",
+        /// Waves hold every step once, behind what it comes after.
+        Waves = "waves",
+        /// Steps name GPUs, pods, units and bindings of this node alone, and are of its scope.
+        Foreign = "foreign",
+        /// What nobody manages is not touched.
+        HandsOff = "hands-off",
+        /// Every instance that is created is legal at that moment, and every one destroyed is there.
+        Legal = "legal",
+        /// Nobody uses what is destroyed, switched or reset; unknown means in use.
+        Vacated = "vacated",
+        /// Destroying happens between taint and untaint, pause and resume, and nothing is left half done.
+        Bracket = "bracket",
+        /// Steps bear the guards that they need.
+        Guards = "guards",
+        /// Nobody is disturbed who may not be, or who need not be.
+        Verdicts = "verdicts",
+        /// Between two waits for readiness no more is evicted than the budgets allow.
+        Budgets = "budgets",
+        /// The steps lead where the tree says, and the lists of each GPU say the same.
+        Target = "target",
+        /// No legal layout of what is wanted keeps more.
+        KeptMost = "kept-most",
+        /// Nothing is done only to be undone.
+        Needless = "needless",
+        /// The counts and the bound add up.
+        Sums = "sums",
+    }
 }
 
 /// An invariant that a plan breaks.
@@ -64,7 +65,7 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = self.step.map(|id| format!(", step {id}")).unwrap_or_default();
-        write!(f, "{:?}: {}{step}: {}", self.invariant, self.node, self.message)
+        write!(f, "{}: {}{step}: {}", self.invariant, self.node, self.message)
     }
 }
 

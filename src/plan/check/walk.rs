@@ -51,6 +51,8 @@ struct Walk<'a> {
     unready: BTreeSet<String>,
     /// Whether instances were made that nobody advertises yet.
     hidden: bool,
+    /// Whether this plan has tainted the node.
+    began: bool,
     /// GPUs whose mode was set and whose reset is due.
     unreset: BTreeSet<String>,
 }
@@ -92,6 +94,7 @@ pub(super) fn walk(
         evicted: BTreeMap::new(),
         unready: BTreeSet::new(),
         hidden: false,
+        began: false,
         unreset: BTreeSet::new(),
     };
     for step in &plan.steps {
@@ -128,6 +131,11 @@ impl Walk<'_> {
         match &step.kind {
             StepKind::Taint => {
                 self.cluster_only(step);
+                // One that an earlier run left is put on anew; one of this plan's own must have come off.
+                if (self.tainted && self.began) || !self.unready.is_empty() || self.hidden {
+                    self.add(Invariant::Bracket, step, "the round before is not over");
+                }
+                self.began = true;
                 self.tainted = true;
             }
             StepKind::Untaint => {
@@ -144,6 +152,12 @@ impl Walk<'_> {
                 let policy = self.wanted.policy.clone().unwrap_or_default();
                 if !units.iter().all(|u| policy.clients.systemd.contains(u)) {
                     self.add(Invariant::Foreign, step, "it stops a unit that the policy does not name");
+                }
+                if self.seen.cluster.is_some() && !self.tainted {
+                    self.add(Invariant::Bracket, step, "clients are paused while pods may still be bound to the node");
+                }
+                if !self.leaving.is_empty() {
+                    self.add(Invariant::Bracket, step, "clients are paused longer than need be: pods still leave");
                 }
                 self.paused = true;
             }
@@ -226,6 +240,9 @@ impl Walk<'_> {
         self.guarded(step, Guard::Budget);
         self.guarded(step, Guard::Capacity);
         self.windowed(step);
+        if self.hidden {
+            self.add(Invariant::Bracket, step, "a pod is evicted before what was made for it is advertised");
+        }
         if !self.tainted {
             self.add(Invariant::Bracket, step, "a pod is evicted from a node without taint, and may come back");
         }
@@ -278,6 +295,16 @@ impl Walk<'_> {
         };
         if !there {
             self.add(Invariant::Foreign, step, "the node has no such unit");
+        }
+        if self.seen.cluster.is_some() && (!self.tainted || self.paused) {
+            self.add(
+                Invariant::Bracket,
+                step,
+                "somebody is disturbed without a taint, or while clients are paused already",
+            );
+        }
+        if !matches!(user, User::Process { .. }) {
+            self.guarded(step, Guard::Capacity);
         }
         if let Some(why) = rules::spared(self.wanted, self.cluster, &user) {
             self.add(Invariant::Verdicts, step, why);

@@ -1,0 +1,152 @@
+//! Whole runs on simulated fleets: parse, observe, resolve, plan, check, carry out, observe again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use sectile::config::{self, GpuFacts, NodeFacts, Tree};
+use sectile::execute::{Machine, News, Outcome, Ports, at_once, drive, observe};
+use sectile::gpu::Gpus;
+use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision};
+use sectile::plan;
+use sectile::ports::{Clock as _, Cluster as _};
+use sectile::sim::clock::SimClock;
+use sectile::sim::cluster::SimCluster;
+use sectile::sim::driver::SimDriver;
+use sectile::sim::host::SimHost;
+use sectile::sim::journal::MemoryJournal;
+use sectile::sim::{Shared, fleet, lock};
+
+/// A simulated fleet and a tree for it.
+pub(crate) struct Run {
+    pub(crate) world: Shared,
+    pub(crate) tree: Tree,
+    pub(crate) nodes: Vec<(String, Gpus<SimDriver>)>,
+}
+
+/// What a run ended with.
+pub(crate) struct Ended {
+    /// The plan of every pass; the last one has nothing to do now.
+    pub(crate) plans: Vec<Plan>,
+    /// What was observed after the last.
+    pub(crate) after: Observed,
+}
+
+impl Run {
+    /// From a fleet file and the files of a tree.
+    pub(crate) fn new(fleet: &str, files: &[(&str, &str)]) -> Run {
+        let world = fleet::parse("fleet.toml", fleet).unwrap_or_else(|e| panic!("{}\n{fleet}", e.render(false)));
+        let revision = Revision { name: None, digest: Digest::of([]) };
+        let (tree, found) = config::schema::assemble(revision, files.iter().copied());
+        let sources = files.iter().map(|(p, t)| (p.to_string(), t.to_string())).collect();
+        let tree = tree.unwrap_or_else(|| panic!("{}", config::diagnostic::render(&found, &sources, false)));
+        let world: Shared = Arc::new(Mutex::new(world));
+        let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
+        let gpus = |name: String| (name.clone(), Gpus::new(SimDriver::new(world.clone(), name)));
+        let nodes = names.into_iter().map(gpus).collect();
+        Run { world, tree, nodes }
+    }
+
+    pub(crate) fn cluster(&self) -> SimCluster {
+        SimCluster { world: self.world.clone() }
+    }
+
+    pub(crate) fn observe(&self) -> Observed {
+        let cluster = self.cluster();
+        let units = self.tree.units();
+        let mut observed = Observed { cluster: at_once(cluster.observe()).unwrap().unwrap(), nodes: BTreeMap::new() };
+        for (name, gpus) in &self.nodes {
+            let host = SimHost { world: self.world.clone(), node: name.clone() };
+            let labels = Known::Known(lock(&self.world).nodes[name].labels.clone());
+            let node = observe::node(name, gpus, Some(&cluster), &host, &units, &labels);
+            observed.nodes.insert(name.clone(), at_once(node).unwrap().unwrap());
+        }
+        observed
+    }
+
+    pub(crate) fn resolve(&self, observed: &Observed) -> Desired {
+        let facts: Vec<NodeFacts> = observed
+            .nodes
+            .values()
+            .map(|node| NodeFacts {
+                name: node.name.clone(),
+                labels: node.labels.clone(),
+                gpus: node
+                    .gpus
+                    .iter()
+                    .map(|g| GpuFacts {
+                        uuid: g.uuid.clone(),
+                        pci: g.pci.clone(),
+                        index: g.index,
+                        model: g.model.clone(),
+                        board: g.board.clone(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        let resolved = config::resolve(&self.tree, &facts);
+        assert!(resolved.diagnostics.is_empty(), "{:?}", resolved.diagnostics);
+        resolved.desired
+    }
+
+    /// Plans, and holds the plan against the check.
+    pub(crate) fn plan(&self) -> (Desired, Observed, Plan) {
+        let observed = self.observe();
+        let desired = self.resolve(&observed);
+        let now = SimClock { world: self.world.clone() }.now();
+        let plan = plan::plan(&desired, &observed, now);
+        let broken = plan::check::check(&desired, &observed, &plan);
+        assert_eq!(broken, [], "{}", sectile::render::text::plan(&plan, sectile::render::Style { wide: true }));
+        (desired, observed, plan)
+    }
+
+    /// Carries one node's plan out.
+    pub(crate) fn node(&self, plan: &NodePlan, desired: &Desired, observed: &Observed) -> (Outcome, Vec<News>) {
+        let (cluster, clock) = (self.cluster(), SimClock { world: self.world.clone() });
+        let host = SimHost { world: self.world.clone(), node: plan.name.clone() };
+        let (_, gpus) = self.nodes.iter().find(|(name, _)| *name == plan.name).unwrap();
+        let units: BTreeSet<String> = self.tree.units();
+        let ports = Ports {
+            node: &plan.name,
+            gpus,
+            cluster: observed.nodes[&plan.name].cluster.is_some().then_some(&cluster),
+            host: &host,
+            clock: &clock,
+            bindings: &desired.bindings,
+            units: &units,
+        };
+        let policy = desired.nodes[&plan.name].policy.clone().unwrap_or_default();
+        let (mut journal, mut news) = (MemoryJournal::default(), Vec::new());
+        let mut tell = |n: &News| news.push(n.clone());
+        let machine = Machine::new(plan, &policy);
+        let outcome = at_once(drive(machine, &ports, &mut journal, &|| false, &mut tell)).unwrap();
+        (outcome, news)
+    }
+
+    /// Applies until nothing is left that can be done now.
+    pub(crate) fn apply(&self) -> Ended {
+        let mut plans: Vec<Plan> = Vec::new();
+        for _ in 0..12 {
+            let (desired, observed, plan) = self.plan();
+            let due = |n: &&NodePlan| n.steps.iter().any(|s| s.waits.is_none());
+            let idle = !plan.nodes.iter().any(|n| due(&n)) && plan.cluster.steps.is_empty();
+            plans.push(plan.clone());
+            if idle {
+                return Ended { plans, after: observed };
+            }
+            for binding in &desired.bindings {
+                let step = plan.cluster.steps.iter().any(|s| {
+                    matches!(&s.kind, sectile::model::StepKind::BindWorkload { binding: b, .. } if *b == binding.name)
+                });
+                if step {
+                    at_once(self.cluster().bind(binding)).unwrap().unwrap();
+                }
+            }
+            for node in plan.nodes.iter().filter(due) {
+                let (outcome, news) = self.node(node, &desired, &observed);
+                assert!(matches!(outcome, Outcome::Done | Outcome::Held { .. }), "{outcome:?} {news:?}");
+            }
+        }
+        let last = plans.last().unwrap();
+        panic!("it does not settle:\n{}", sectile::render::text::plan(last, sectile::render::Style { wide: true }));
+    }
+}
