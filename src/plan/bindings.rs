@@ -1,6 +1,6 @@
 //! What belongs to no node: Kubernetes bindings against the workloads and what the layouts provide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, Desired, Target};
 use crate::model::observed::{Observed, WorkloadState};
@@ -12,7 +12,7 @@ use super::{cost, movers};
 /// Checks every binding, and sets the workloads of those that Sectile manages.
 pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> ClusterPlan {
     let mut plan = ClusterPlan::default();
-    let mut least: BTreeMap<ProfileName, (u32, u32, Vec<String>)> = BTreeMap::new();
+    let mut least: BTreeMap<ProfileName, (u32, BTreeSet<&str>, Vec<String>)> = BTreeMap::new();
     for binding in &desired.bindings {
         let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
         let covers = |node: &&NodePlan| {
@@ -40,10 +40,13 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
             manage: binding.manage,
             source: binding.source.clone(),
         });
-        let entry = least.entry(profile).or_default();
-        entry.0 += binding.per_replica;
-        entry.1 = entry.1.max(provided);
-        entry.2.push(binding.name.clone());
+        // A binding of other nodes alone takes nothing from these.
+        if nodes.iter().any(|node| covers(&node)) {
+            let entry = least.entry(profile).or_default();
+            entry.0 += binding.per_replica;
+            entry.1.extend(nodes.iter().filter(covers).map(|node| node.name.as_str()));
+            entry.2.push(binding.name.clone());
+        }
         match found {
             None if binding.manage => plan.blocked.push(Block {
                 code: BlockCode::NoSuchTarget,
@@ -56,7 +59,9 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
         }
     }
     let nodes_known = desired.nodes.keys().all(|name| observed.nodes.contains_key(name));
-    for (profile, (wanted, provided, names)) in least {
+    for (profile, (wanted, covered, names)) in least {
+        let of_these = nodes.iter().filter(|node| covered.contains(node.name.as_str()));
+        let provided: u32 = of_these.map(|node| provided(node, observed, profile)).sum();
         if wanted > provided && nodes_known && !nodes.is_empty() {
             plan.blocked.push(Block {
                 code: BlockCode::OverBound,

@@ -73,7 +73,10 @@ pub fn plan(
             target.blocks.extend(blocks);
         }
     }
-    let mut blocked: Vec<Block> = desired.blocked.iter().cloned().chain(node_blocks).collect();
+    let mut blocked = desired.blocked.clone();
+    // What the tree alone tells to be too few is too few here, too, and told once.
+    let told = |block: &Block| desired.blocked.iter().any(|b| (b.code, &b.object) == (block.code, &block.object));
+    blocked.extend(node_blocks.into_iter().filter(|block| !told(block)));
     blocked.extend(bound_too_much(desired, node, &targets));
     let mut waiting = Vec::new();
     let held = hold_gpus(&mut targets, &movers, &mut blocked, &mut waiting);
@@ -101,10 +104,13 @@ pub fn plan(
     withdraw(promises, node, &targets);
     let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods);
     let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods };
+    let before = promises.clone();
     let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
     if !laid.stranded.is_empty() {
         blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
-        laid.rounds.truncate(1);
+        // Nobody moves then: what the rounds would have made and freed is not there, and what they were promised is.
+        *promises = before;
+        laid = order::lay(&node.name, &targets, &movers, &Terms { movable: &[], ..terms }, promises);
     }
     let ground =
         Ground { desired, node, cluster: &observed.cluster, targets: &targets, movers: &movers, court: &court };

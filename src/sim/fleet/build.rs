@@ -34,10 +34,11 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         }
     }
     for At { value, span } in budgets {
-        let mut alike = world.workloads.iter().filter(|w| w.namespace == value.namespace).map(|w| w.name.as_str());
-        if !alike.clone().any(|name| name == value.workload) {
-            let near = nearest(&value.workload, &mut alike).map(|near| format!("did you mean `{near}`?"));
-            let hint = near.unwrap_or_else(|| "a budget covers a [[workload]] of its namespace".to_owned());
+        let alike = || world.workloads.iter().filter(|w| w.namespace == value.namespace).map(|w| w.name.as_str());
+        let there = alike().any(|name| name == value.workload);
+        // As in Kubernetes, a budget may cover nothing; only what looks like a slip of the finger is told.
+        let near = nearest(&value.workload, alike()).filter(|_| !there).map(|near| format!("did you mean `{near}`?"));
+        if let Some(hint) = near {
             out.add_with(span, format!("there is no workload {}/{}", value.namespace, value.workload), hint);
         } else if world.budgets.iter().any(|b| b.namespace == value.namespace && b.name == value.name) {
             out.add(span, format!("budget {}/{} is there twice", value.namespace, value.name));
