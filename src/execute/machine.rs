@@ -162,6 +162,8 @@ pub struct Machine {
     at: usize,
     phase: Phase,
     attempts: u32,
+    /// Looks that the guards of the step at hand still want, the next one last.
+    looks: Vec<Effect>,
     deadline: Option<Timestamp>,
     undo: Vec<StepKind>,
     /// Whether the record before the undoing at hand is written.
@@ -184,6 +186,7 @@ impl Machine {
             at: 0,
             phase: Phase::Ending,
             attempts: 0,
+            looks: Vec::new(),
             deadline: None,
             undo: Vec::new(),
             undo_recorded: false,
@@ -311,18 +314,54 @@ impl Machine {
                 return self.hold("the window shuts before the rest of the plan would be done".to_owned(), now);
             }
         }
-        match &step.kind {
-            StepKind::DestroyInstance { slot } => Command::Do(Effect::LookSlot(slot.clone())),
-            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => Command::Do(Effect::LookGpu(gpu.clone())),
-            _ if step.guards.contains(&Guard::Capacity) => Command::Do(Effect::LookCluster),
-            _ => self.act(),
+        self.looks = match &step.kind {
+            StepKind::DestroyInstance { slot } => vec![Effect::LookSlot(slot.clone())],
+            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => vec![Effect::LookGpu(gpu.clone())],
+            StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => self.places(&step.kind),
+            _ if step.guards.contains(&Guard::Capacity) => vec![Effect::LookCluster],
+            _ => Vec::new(),
+        };
+        self.look()
+    }
+
+    /// Takes the next look of the guards; when all were taken, acts.
+    fn look(&mut self) -> Command {
+        match self.looks.last().cloned() {
+            Some(effect) => Command::Do(effect),
+            None => self.act(),
         }
+    }
+
+    /// Looks at the instances that a unit or command is to be given, unless this plan has still to make them.
+    fn places(&self, kind: &StepKind) -> Vec<Effect> {
+        let rest = || self.plan.steps.iter().skip(self.at).map(|s| &s.kind);
+        let slots = rest().find_map(|later| match (kind, later) {
+            (StepKind::StopUnit { unit }, StepKind::StartUnit { unit: u, slots, .. }) if u == unit => Some(slots),
+            (StepKind::DrainCommand { workload }, StepKind::ResumeCommand { workload: w, slots }) if w == workload => {
+                Some(slots)
+            }
+            _ => None,
+        });
+        let coming =
+            |slot: &&SlotRef| rest().any(|k| matches!(k, StepKind::CreateInstance { slot: s, .. } if s == *slot));
+        slots.into_iter().flatten().filter(|slot| !coming(slot)).cloned().map(Effect::LookSlot).collect()
     }
 
     /// Judges what a guard's look has shown.
     fn judge(&mut self, answer: Answer, now: Timestamp) -> Command {
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
+        let mover = match &step.kind {
+            StepKind::StopUnit { unit } => Some(User::Unit(unit.clone())),
+            StepKind::DrainCommand { workload } => Some(User::Command(workload.clone())),
+            _ => None,
+        };
+        self.looks.pop();
         match (&step.kind, answer) {
+            (kind, Answer::Users(users)) if mover.is_some() => match users {
+                // Its own place may be its next one.
+                Some(Known::Known(users)) if users.iter().all(|u| Some(u) == mover.as_ref()) => self.look(),
+                _ => self.hold(format!("the place for what `{}` moves is gone", kind.word()), now),
+            },
             (StepKind::DestroyInstance { .. }, Answer::Users(None)) => self.skip(now),
             (_, Answer::Users(Some(Known::Unknown))) => {
                 self.in_use("who uses it could not be observed, and unknown means in use".to_owned(), now)
@@ -333,9 +372,9 @@ impl Machine {
             }
             (kind, Answer::Cluster(cluster)) => match self.no_room(kind, &cluster) {
                 Some(why) => self.hold(why, now),
-                None => self.act(),
+                None => self.look(),
             },
-            _ => self.act(),
+            _ => self.look(),
         }
     }
 

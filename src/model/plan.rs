@@ -38,6 +38,9 @@ pub struct ClusterPlan {
     pub bindings: Vec<BindingReport>,
     /// What can't be done until somebody acts.
     pub blocked: Vec<Block>,
+    /// Sentences for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// How a binding stands.
@@ -165,7 +168,8 @@ closed_list! {
 }
 
 closed_list! {
-    /// Why something is not done. `waiting` ones open by themselves, all others need somebody to act.
+    /// Why something is not done. Those that wait open by themselves or when the policy's mode lets them; all others
+    /// are blocked until somebody acts.
     BlockCode {
         /// Outside the policy's window, or the plan would not end in it (waiting).
         Window = "window",
@@ -225,8 +229,6 @@ closed_list! {
         OverBound = "over-bound",
         /// A binding names something that is not there.
         NoSuchTarget = "no-such-target",
-        /// Another GPU of the node is blocked, so nothing disruptive is done there.
-        NodeBlocked = "node-blocked",
         /// The node could not be observed.
         Unobserved = "unobserved",
     }

@@ -35,7 +35,7 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
             target: format!("{kind} {namespace}/{name}"),
             profile,
             provided,
-            bound: found.map(|w| w.replicas * binding.per_replica),
+            bound: found.map(|w| w.replicas.saturating_mul(binding.per_replica)),
             matches,
             manage: binding.manage,
             source: binding.source.clone(),
@@ -46,6 +46,12 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
             entry.0 += binding.per_replica;
             entry.1.extend(nodes.iter().filter(covers).map(|node| node.name.as_str()));
             entry.2.push(binding.name.clone());
+        }
+        let bound = found.map_or(0, |w| w.replicas.saturating_mul(binding.per_replica));
+        if bound > provided {
+            let name = &binding.name;
+            plan.warnings
+                .push(format!("{name}: its pods want {bound} × {profile}, and the layouts provide {provided}"));
         }
         match found {
             None if binding.manage => plan.blocked.push(Block {

@@ -56,6 +56,10 @@ pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
     let Ground { node, targets, movers, court, .. } = *ground;
     let gpu_names: BTreeMap<&str, String> =
         node.gpus.iter().map(|gpu| (gpu.uuid.as_str(), format!("GPU {}", gpu.index))).collect();
+    let budget = |mover: &Mover| {
+        let of = |b: &&crate::model::Budget| mover.budgets.contains(&format!("{}/{}", b.namespace, b.name));
+        ground.cluster.budgets.iter().find(of).map(|b| format!("budget {} allows {}", b.name, b.allowed))
+    };
     let one = |(m, mover): (usize, &Mover)| {
         let found = laid.rounds.iter().zip(round_ms).find_map(|(round, &ms)| {
             let (_, place) = round.moves.iter().find(|(at, _)| *at == m)?;
@@ -66,7 +70,7 @@ pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
         let (verdict, reason) = match (&mover.ruling, &found) {
             (Ruling::No(block), _) if block.code.waits() => (Verdict::Wait, block.message.clone()),
             (Ruling::No(block), _) => (Verdict::Refuse, block.message.clone()),
-            (Ruling::Move(why), Some(_)) => (Verdict::Move, why.clone()),
+            (Ruling::Move(why), Some(_)) => (Verdict::Move, budget(mover).unwrap_or_else(|| why.clone())),
             (Ruling::Move(_), None) => match (own(blocked), own(waiting)) {
                 (Some(block), _) => (Verdict::Refuse, block.message),
                 (None, Some(block)) => (Verdict::Wait, block.message),

@@ -94,7 +94,7 @@ fn is_told(node: &NodePlan, disruption: &Disruption) -> bool {
 
 /// What belongs to no node: bindings that change or don't hold, and what is blocked.
 fn cluster(cluster: &ClusterPlan, style: Style) -> String {
-    let ClusterPlan { steps, bindings, blocked } = cluster;
+    let ClusterPlan { steps, bindings, blocked, warnings } = cluster;
     let mut text = String::new();
     for step in steps {
         let sentence = step::step(&step.kind, &Names::default());
@@ -114,6 +114,7 @@ fn cluster(cluster: &ClusterPlan, style: Style) -> String {
         ));
     }
     text.push_str(&words::blocks(2, &Names::default(), &[], blocked));
+    text.push_str(&words::remarks(2, &[], warnings));
     if text.is_empty() { text } else { format!("{}\n{text}\n", paint(STRONG, "cluster")) }
 }
 
@@ -149,7 +150,7 @@ fn totals(plan: &Plan) -> String {
         parts.push(format!("{waiting} waiting"));
     }
     parts.push(if blocked == 0 { "nothing blocked".to_owned() } else { format!("{blocked} blocked") });
-    let proven = !idle && !plan.nodes.is_empty() && plan.nodes.iter().all(|node| node.optimal);
+    let proven = !idle && blocked == 0 && !plan.nodes.is_empty() && plan.nodes.iter().all(|node| node.optimal);
     let proof = if proven { " No plan moves fewer." } else { "" };
     format!("{} {}.{proof}\n", paint(STRONG, "Plan:"), parts.join(", "))
 }
