@@ -90,7 +90,6 @@ pub struct Ci(pub u64);
 
 /// `nvmlGpuInstanceProfileInfo_v3_t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-
 pub struct GiProfileInfo {
     pub id: u32,
     pub slice_count: u32,
@@ -110,7 +109,6 @@ pub struct GiProfileInfo {
 
 /// `nvmlGpuInstanceInfo_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-
 pub struct GiInfo {
     pub device: Device,
     pub id: u32,
@@ -120,7 +118,6 @@ pub struct GiInfo {
 
 /// `nvmlComputeInstanceProfileInfo_v3_t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-
 pub struct CiProfileInfo {
     pub id: u32,
     pub slice_count: u32,
@@ -137,7 +134,6 @@ pub struct CiProfileInfo {
 
 /// `nvmlComputeInstanceInfo_t`; `device` is the MIG device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-
 pub struct CiInfo {
     pub device: Device,
     pub gpu_instance: Gi,
@@ -148,7 +144,6 @@ pub struct CiInfo {
 
 /// `nvmlProcessInfo_t`; ids are absent where NVML says 0xFFFFFFFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-
 pub struct ProcessInfo {
     pub pid: u32,
     pub used_memory: Option<u64>,

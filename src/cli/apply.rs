@@ -11,9 +11,9 @@ use crate::execute::{Machine, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
 use crate::model::{Desired, NodePlan, NodeState, Plan};
 use crate::ports::{Cluster as _, Journal as _};
-use crate::render;
+use crate::{plan, render};
 
-use super::args::{Apply, DryRun, Global, Output, Override, default_tree};
+use super::args::{Apply, DryRun, Global, Output, Override};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
@@ -49,10 +49,13 @@ struct Counts {
 /// Carries the tree, or a saved plan of it, out.
 pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     let path = args.path();
-    let saved = if path.is_file() { Some(read(&path)?) } else { None };
-    let tree_path = if saved.is_some() { default_tree() } else { path };
+    let mut saved = if path.is_file() { Some(read(&path)?) } else { None };
+    let tree_path = if saved.is_some() { args.tree_path() } else { path };
     let (tree, units, loaded) = context::load(&tree_path, global)?;
-    let fleet = Fleet::open(global)?;
+    let mut fleet = Fleet::open(global)?;
+    if let Some(plan) = saved.take() {
+        saved = Some(same_nodes(plan, &mut fleet));
+    }
     let interrupted = watch_signals()?;
     let (failures, counts) = Default::default();
     let mut work =
@@ -90,6 +93,20 @@ fn read(path: &Path) -> Result<Plan, Error> {
     let saved: Result<Plan, _> = serde_json::from_str(&text);
     let plan = saved.context(|| format!("{} is no saved plan", path.display()));
     plan.map_err(|error| error.hint("a plan is saved by `sectile plan --out plan.json`"))
+}
+
+/// Lets a saved plan and the fleet speak of the same nodes: a plan of one node, or the one node that is asked for.
+fn same_nodes(saved: Plan, fleet: &mut Fleet) -> Plan {
+    let of: BTreeSet<String> = saved.nodes.iter().map(|node| node.name.clone()).collect();
+    match &fleet.only {
+        Some(only) if only.is_subset(&of) && *only != of => plan::narrow(saved, only),
+        Some(_) => saved,
+        None => {
+            let all: BTreeSet<String> = fleet.nodes.keys().cloned().collect();
+            fleet.only = (of != all).then_some(of);
+            saved
+        }
+    }
 }
 
 /// A saved plan holds as long as today's plan has the same steps.
@@ -159,6 +176,10 @@ impl Work<'_> {
     /// Carries plans out until nothing is left that can be done now.
     fn carry_out(&mut self, mut picture: Picture) -> Result<Exit, Error> {
         let began = self.fleet.time();
+        // The plan, its steps and the result stand apart where a person sees all three.
+        if !self.global.quiet && !self.idle(&picture.plan) {
+            context::tell("\n");
+        }
         for _ in 0..PASSES {
             let before = fingerprints(&picture.plan);
             if self.idle(&picture.plan) || self.stopped() {
@@ -301,15 +322,22 @@ impl Work<'_> {
             return context::print(&text);
         }
         let Counts { created, destroyed, moved } = self.counts;
-        let mut text = format!(
-            "Done: {created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time.\n"
-        );
+        let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time");
         let settled = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
-        if plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty() {
-            let kept: usize = plan.nodes.iter().flat_map(|n| &n.gpus).map(|g| g.keep.len()).sum();
+        let sound = plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty();
+        let mut text = match (seconds > 0.0, sound) {
+            (true, _) => format!("\nDone: {did}.\n"),
+            (false, true) => "\nNothing to do.\n".to_owned(),
+            (false, false) => "\nNothing was done.\n".to_owned(),
+        };
+        if sound {
+            let managed = plan.nodes.iter().flat_map(|node| &node.gpus).filter(|gpu| gpu.managed);
+            let kept: usize = managed.map(|gpu| gpu.keep.len()).sum();
+            let nodes = plan.nodes.len();
+            let (nodes_word, kept_word) =
+                (if nodes == 1 { "node" } else { "nodes" }, if kept == 1 { "instance" } else { "instances" });
             text.push_str(&format!(
-                "Verified by observing again: {} nodes converged, {kept} instances.\n",
-                plan.nodes.len()
+                "Verified by observing again: {nodes} {nodes_word} converged, {kept} {kept_word}.\n"
             ));
         } else {
             for node in plan.nodes.iter().filter(|node| !settled(node)) {

@@ -134,8 +134,11 @@ pub struct Plan {
 #[derive(Clone, Debug, Args)]
 pub struct Apply {
     /// The tree, or a plan that `plan --out` saved [default: . where it holds layouts/, else /etc/sectile]
-    #[arg(value_name = "TREE|plan.json", env = "SECTILE_TREE", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "TREE|plan.json", value_hint = ValueHint::AnyPath)]
     pub tree_or_plan: Option<PathBuf>,
+    /// The tree that a saved plan was made from [default: as above]
+    #[arg(long, env = "SECTILE_TREE", value_name = "TREE", value_hint = ValueHint::DirPath)]
+    pub tree: Option<PathBuf>,
     /// Don't ask
     #[arg(short, long, env = "SECTILE_YES", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub yes: bool,
@@ -183,9 +186,14 @@ impl Tree {
 }
 
 impl Apply {
-    /// The path that was given, or the default tree.
+    /// The tree or the saved plan that was given, or the tree of the settings.
     pub fn path(&self) -> PathBuf {
-        self.tree_or_plan.clone().unwrap_or_else(default_tree)
+        self.tree_or_plan.clone().unwrap_or_else(|| self.tree_path())
+    }
+
+    /// The tree that a saved plan is compared with.
+    pub fn tree_path(&self) -> PathBuf {
+        self.tree.clone().unwrap_or_else(default_tree)
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) fn load(path: &Path, global: &Global) -> Result<(Tree, BTreeSet<Strin
     if errors > 0 || !global.quiet {
         tell(&text);
     }
+    if errors > 0 {
+        // The last drawing and the sum stand apart.
+        tell("\n");
+    }
     match loaded.tree.clone().filter(|_| errors == 0) {
         Some(tree) => {
             let units = tree.units();
@@ -35,7 +39,7 @@ pub(super) fn load(path: &Path, global: &Global) -> Result<(Tree, BTreeSet<Strin
         }
         None => {
             let errors = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
-            Err(Error::failed(format!("the tree in {} has {errors}, and nothing was changed", path.display())))
+            Err(Error::failed(format!("the tree in {} has {errors}", path.display())))
         }
     }
 }
@@ -82,6 +86,11 @@ pub(super) fn look(
         let error = error.hint("this is a defect of sectile: please report it with the tree and this output");
         return Err(broken.iter().fold(error, |error, violation| error.hint(violation.to_string())));
     }
+    // Narrowed only now: budgets, bindings and free instances elsewhere are the whole fleet's.
+    let plan = match &fleet.only {
+        Some(names) => plan::narrow(plan, names),
+        None => plan,
+    };
     Ok(Picture { desired, observed, plan })
 }
 

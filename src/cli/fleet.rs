@@ -12,10 +12,11 @@ use crate::sim::clock::SimClock;
 use crate::sim::cluster::SimCluster;
 use crate::sim::driver::SimDriver;
 use crate::sim::host::SimHost;
-use crate::sim::state::StateFile;
+use crate::sim::state::{StateError, StateFile};
 use crate::sim::{Shared, fleet, lock};
 
 use super::args::{self, Global, SimFleet};
+use super::context;
 use super::error::{Context as _, Error};
 
 /// A simulated fleet, its state locked until it is dropped.
@@ -24,8 +25,10 @@ pub(super) struct Fleet {
     state: StateFile,
     /// Where the state is kept; journals lie beside it.
     pub(super) path: PathBuf,
-    /// The nodes that were asked for.
+    /// All its nodes.
     pub(super) nodes: BTreeMap<String, Node>,
+    /// The nodes that were asked for; absent: every one.
+    pub(super) only: Option<BTreeSet<String>>,
     /// Its cluster.
     pub(super) cluster: SimCluster,
     /// Its clock.
@@ -55,6 +58,12 @@ impl Fleet {
         };
         let opened = StateFile::open(&path, &text, &name, global.sim_fresh, false);
         let state = opened.map_err(|error| {
+            if let StateError::Fleet(errors) = &error {
+                context::tell(&format!("{}\n\n", errors.render(true)));
+                let number = errors.errors.len();
+                let errors = if number == 1 { "1 error".to_owned() } else { format!("{number} errors") };
+                return Error::failed(format!("{name} has {errors}"));
+            }
             let hint = error.hint();
             let wrapped = Error::failed("the simulated fleet can't be opened").caused_by(error);
             hint.into_iter().fold(wrapped, Error::hint)
@@ -62,24 +71,27 @@ impl Fleet {
         let world = state.shared();
         let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
         if let Some(wanted) = global.node.as_ref().filter(|wanted| !names.contains(wanted)) {
-            let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
-            let error = Error::usage(format!("the fleet {name} has no node {wanted}"));
+            let distance = |name: &str| strsim::damerau_levenshtein(name, wanted);
+            // What differs in more than a third of its letters was not meant.
+            let near = names.iter().filter(|name| distance(name) * 3 <= name.len());
+            let nearest = near.min_by_key(|name| distance(name));
+            let error = Error::usage(format!("{name} has no node {wanted}"));
             let known = format!("it has {}", names.join(", "));
             let did = nearest.map(|nearest| format!("did you mean {nearest}?"));
             return Err(did.into_iter().chain([known]).fold(error, Error::hint));
         }
-        let asked = names.into_iter().filter(|name| global.node.as_ref().is_none_or(|wanted| wanted == name));
-        let nodes = asked.map(|name| {
+        let nodes = names.into_iter().map(|name| {
             let gpus = Gpus::new(SimDriver::new(Shared::clone(&world), &name));
             let host = SimHost { world: Shared::clone(&world), node: name.clone() };
             (name, Node { gpus, host })
         });
         let nodes = nodes.collect();
         let cluster = SimCluster { world: Shared::clone(&world) };
-        Ok(Fleet { state, path, nodes, cluster, clock: SimClock { world } })
+        let only = global.node.clone().map(|name| BTreeSet::from([name]));
+        Ok(Fleet { state, path, nodes, only, cluster, clock: SimClock { world } })
     }
 
-    /// Observes every node that was asked for, and the cluster.
+    /// Observes every node and the cluster: what one node may do depends on the others, too.
     pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
         let mut observed = Observed { cluster: self.now(self.cluster.observe())?, ..Observed::default() };
         for (name, node) in &self.nodes {
@@ -118,17 +130,21 @@ impl Fleet {
 /// Which simulated fleet is asked for, or why none can be had.
 fn sim(global: &Global) -> Result<&SimFleet, Error> {
     let builtin = &SimFleet::Builtin;
-    let missing = |what: &str, flag: &str| {
-        Error::usage(format!("this version can't reach {what}"))
-            .hint(format!("{flag} and --sim work on simulated GPUs and a simulated cluster"))
-    };
+    let sim = "--sim works on simulated GPUs and a simulated cluster";
+    let missing = |what: &str| Error::failed(format!("this version can't reach {what}"));
     match (global.gpus, global.cluster, &global.sim) {
-        (Some(args::Gpus::Nvml | args::Gpus::Auto), ..) => Err(missing("NVML", "--gpus sim")),
-        (_, Some(args::Cluster::Kube), _) => Err(missing("Kubernetes", "--cluster sim")),
-        (_, Some(args::Cluster::None), _) => Err(missing("a fleet without its cluster", "--cluster sim")),
+        (Some(args::Gpus::Nvml | args::Gpus::Auto), ..) | (None, _, None) => {
+            Err(missing("real GPUs: it comes without NVML").hint(sim))
+        }
+        (_, Some(args::Cluster::Kube), _) => {
+            Err(missing("a real cluster: it comes without Kubernetes' client").hint(sim))
+        }
+        (_, Some(args::Cluster::None), _) => {
+            Err(Error::failed("this version can't simulate GPUs without their cluster")
+                .hint("leave --cluster out; a node of a fleet file with `cluster = false` is in no cluster"))
+        }
         (.., Some(fleet)) => Ok(fleet),
         (Some(args::Gpus::Sim), _, None) => Ok(builtin),
-        (None, _, None) => Err(missing("real GPUs", "--gpus sim")),
     }
 }
 

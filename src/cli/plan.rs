@@ -2,7 +2,7 @@
 
 use crate::{plan, render};
 
-use super::args::{Global, Output, Plan};
+use super::args::{Global, Output, Plan, SimFleet};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
@@ -23,7 +23,15 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
         Output::Text | Output::Wide => render::text::plan(&plan, context::style(global)),
     });
     if let Some(path) = args.out.as_ref().filter(|_| !global.quiet) {
-        context::tell(&format!("Saved. `sectile apply {}` carries out exactly this.\n", path.display()));
+        // Everything that says of what this is a plan, so that the line can be copied.
+        let tree = args.tree.tree.as_ref().map(|tree| format!(" --tree {}", tree.display())).unwrap_or_default();
+        let sim = match &global.sim {
+            Some(SimFleet::File(fleet)) => format!(" --sim {}", fleet.display()),
+            Some(SimFleet::Builtin) => " --sim".to_owned(),
+            None => String::new(),
+        };
+        let line = format!("sectile apply {}{tree}{sim}", path.display());
+        context::tell(&format!("Saved. `{line}` carries out exactly this.\n"));
     }
     Ok(if args.detailed_exitcode { detailed(&plan) } else { Exit::Done })
 }

@@ -1,4 +1,4 @@
-//! The tree: [`load`] reads it, [`schema`] checks its form, [`resolve`] settles what it wants of each node.
+//! The tree: [`mod@load`] reads it, [`schema`] checks its form, [`mod@resolve`] settles what it wants of each node.
 //!
 //! Everything here but the loader is pure. All errors come at once, each with file, line, caret and a way out.
 

@@ -11,8 +11,9 @@ use crate::model::plan::SlotRef;
 use crate::model::{Known, StepKind, User};
 use crate::ports::{Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal};
 
-use super::machine::{Answer, Command, Effect, Event, Machine, News, Outcome};
+use super::machine::Machine;
 use super::observe::{Holders, in_force};
+use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
 
 /// The outside of one node.
 #[derive(Debug)]

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::observed::{Known, ObservedCluster, Pod, PodPhase, User};
+use crate::model::observed::{Known, ObservedCluster, PodPhase, User};
 use crate::model::plan::{Guard, SlotRef};
 use crate::model::{NodePlan, Policy, Step, StepKind};
 use crate::plan::{cost, window};
 use crate::ports::{Eviction, PortError};
 
 use super::journal::{Entry, Record};
+use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
 
 /// How often something that ends by itself is looked at.
 const POLL_S: i64 = 1;
@@ -24,113 +25,6 @@ const BUDGET_RETRY_S: i64 = 5;
 /// Grace for what has no time limit of its own: a GPU that says "in use" after its last process ended does so for
 /// tenths of a second (FAR, JPDC 2025).
 const SETTLE_S: i64 = 30;
-
-/// What the machine wants done next.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// Perform this and answer with [`Event::Answer`].
-    Do(Effect),
-    /// Come back then with [`Event::Woke`].
-    Wait(Timestamp),
-    /// It is over.
-    Done(Outcome),
-}
-
-/// An effect on the outside.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Append to the journal, durably.
-    Journal(Box<Record>),
-    /// Look at one instance: [`Answer::Users`], `None` where it is not there.
-    LookSlot(SlotRef),
-    /// Look at who uses a GPU as a whole: [`Answer::Users`].
-    LookGpu(String),
-    /// Look at pods: [`Answer::Pods`].
-    LookPods(Vec<String>),
-    /// Look at the cluster: [`Answer::Cluster`].
-    LookCluster,
-    /// Ask a workload's command whether it is drained (`true`) or ready: [`Answer::Holds`].
-    LookCommand {
-        /// The binding's name.
-        workload: String,
-        /// Drained, or ready.
-        drained: bool,
-        /// The instances that it was given.
-        slots: Vec<SlotRef>,
-    },
-    /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
-    Act(StepKind),
-}
-
-/// What an effect answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// Users of an instance or a GPU.
-    Users(Option<Known<Vec<User>>>),
-    /// Pods by `namespace/name`; those that are not there are left out.
-    Pods(BTreeMap<String, Pod>),
-    /// The cluster.
-    Cluster(Box<ObservedCluster>),
-    /// Whether a condition holds.
-    Holds(bool),
-    /// What became of an eviction.
-    Evicted(Eviction),
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The machine may begin.
-    Start,
-    /// The last effect was performed, or failed.
-    Answer(Result<Answer, PortError>),
-    /// The time waited for has come.
-    Woke,
-}
-
-/// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every step that did not have to wait is done.
-    Done,
-    /// A guard did not hold any more; what was tainted or paused was taken back. A new plan is due.
-    Held {
-        /// The step.
-        step: u32,
-        /// Which guard, and why.
-        why: String,
-    },
-    /// A step failed for good; what was tainted or paused was taken back as far as that worked.
-    Failed {
-        /// The step.
-        step: u32,
-        /// Why, with the port's code.
-        why: String,
-        /// What could not be taken back.
-        left: Vec<String>,
-    },
-    /// It was interrupted; what was tainted or paused was taken back.
-    Interrupted,
-}
-
-/// What a watcher may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// A step begins.
-    Began(u32),
-    /// It is done.
-    Done(u32),
-    /// It was done already.
-    Skipped(u32),
-    /// It waits: a sentence.
-    Waits(u32, String),
-    /// It is tried again: a sentence.
-    Retries(u32, String),
-    /// Something is taken back.
-    Undoes(StepKind),
-}
 
 /// Where the machine stands within a step.
 #[derive(Clone, Debug, PartialEq)]

@@ -18,6 +18,8 @@ pub mod steps;
 pub mod target;
 pub mod window;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::model::plan::{ClusterPlan, FORMAT_VERSION, Summary};
@@ -41,6 +43,15 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     Plan { format_version: FORMAT_VERSION.to_owned(), desired: desired.revision.clone(), cluster, nodes, summary }
 }
 
+/// The same plan for some of its nodes; what belongs to no node is left out, since it is about all of them.
+pub fn narrow(plan: Plan, names: &BTreeSet<String>) -> Plan {
+    let Plan { format_version, desired, cluster: _, mut nodes, summary: _ } = plan;
+    nodes.retain(|node| names.contains(&node.name));
+    let cluster = ClusterPlan::default();
+    let summary = summary(&cluster, &nodes);
+    Plan { format_version, desired, cluster, nodes, summary }
+}
+
 fn summary(cluster: &ClusterPlan, nodes: &[NodePlan]) -> Summary {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let mut sum = Summary { nodes: count(nodes.len()), blocked: count(cluster.blocked.len()), ..Summary::default() };
@@ -49,7 +60,8 @@ fn summary(cluster: &ClusterPlan, nodes: &[NodePlan]) -> Summary {
         sum.disrupt += count(node.disruptions.len());
         sum.blocked += count(node.blocked.len());
         for gpu in &node.gpus {
-            sum.keep += count(gpu.keep.len());
+            // What nobody manages is left alone, not kept.
+            sum.keep += if gpu.managed { count(gpu.keep.len()) } else { 0 };
             sum.destroy += count(gpu.destroy.len());
             sum.create += count(gpu.create.len());
         }

@@ -159,7 +159,12 @@ fn is(targets: &[GpuTarget<'_>], g: usize, i: usize, profile: ProfileName) -> bo
 
 fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &User) -> BTreeMap<String, u32> {
     match user {
-        User::Pod { namespace, name } => court.pod(namespace, name).map(|pod| pod.requests.clone()).unwrap_or_default(),
+        // Without a controller nobody makes it anew, so what it leaves is all that it takes.
+        User::Pod { namespace, name } => court
+            .pod(namespace, name)
+            .filter(|pod| pod.owner.is_some())
+            .map(|pod| pod.requests.clone())
+            .unwrap_or_default(),
         User::Process { .. } => BTreeMap::new(),
         User::Unit(_) | User::Command(_) => bound(desired)
             .filter(|(u, _)| u == user)

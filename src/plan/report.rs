@@ -83,6 +83,8 @@ pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
             Place::Ends => None,
         });
         let downtime_s = match found {
+            // Who ends is not down for a while.
+            Some((Place::Ends, _)) => 0,
             Some((Place::Elsewhere(_), _)) => cost::seconds(2_100),
             Some((_, ms)) => cost::seconds(ms),
             None => 0,

@@ -58,8 +58,13 @@ fn overview(observed: &Observed, plan: &Plan) -> String {
             reason(node),
         ]
     });
-    let heading = ["NODE", "STATE", "GPUS", "INSTANCES", "USED", "CHANGES", "LAYOUT", "REASON"];
-    table(0, &heading, &rows.collect::<Vec<_>>())
+    let rows: Vec<Vec<String>> = rows.collect();
+    let mut heading = vec!["NODE", "STATE", "GPUS", "INSTANCES", "USED", "CHANGES", "LAYOUT"];
+    // A column that says nothing of any node only makes lines wrap.
+    if rows.iter().any(|row| row.last().is_some_and(|reason| !reason.is_empty())) {
+        heading.push("REASON");
+    }
+    table(0, &heading, &rows)
 }
 
 /// The codes of what a node waits for or is blocked by, without repeats.

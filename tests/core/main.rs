@@ -9,7 +9,6 @@
 
 mod apply;
 mod catalogue;
-mod cli;
 mod cluster;
 mod config_bad;
 mod config_good;

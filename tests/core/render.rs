@@ -212,7 +212,6 @@ gpu-a-01   changing · main@sha1:1eabc9a · layouts/inference.toml:4
 Plan: 2 to create, 1 to destroy, 4 kept, 1 pod to move, nothing blocked. No plan moves fewer.
 ";
     assert_eq!(text(&example()), manual);
-    assert!(include_str!("../../README.md").contains(manual), "the README reads the same plan line by line");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Derives the invariants of any plan again, from what is desired and observed, without the planner's code.
 //!
-//! It runs on every plan before the plan is shown or carried out. [`walk`] carries the steps out on paper and looks at
-//! every prefix; [`goal`] looks at where they lead and whether less would have done.
+//! It runs on every plan before the plan is shown or carried out. `walk` carries the steps out on paper and looks at
+//! every prefix; `goal` looks at where they lead and whether less would have done.
 
 mod goal;
 mod rules;
@@ -158,7 +158,7 @@ fn sums(plan: &Plan) -> Summary {
     Summary {
         nodes: n(plan.nodes.len()),
         changed: n(plan.nodes.iter().filter(|node| !node.steps.is_empty()).count()),
-        keep: n(gpus().map(|g| g.keep.len()).sum()),
+        keep: n(gpus().filter(|g| g.managed).map(|g| g.keep.len()).sum()),
         destroy: n(gpus().map(|g| g.destroy.len()).sum()),
         create: n(gpus().map(|g| g.create.len()).sum()),
         disrupt: n(plan.nodes.iter().map(|node| node.disruptions.len()).sum()),

@@ -238,7 +238,10 @@ impl Walk<'_> {
             return self.add(Invariant::Foreign, step, "this node runs no such pod");
         };
         self.guarded(step, Guard::Budget);
-        self.guarded(step, Guard::Capacity);
+        // Who has no controller doesn't come back, and needs no room.
+        if pod.owner.is_some() {
+            self.guarded(step, Guard::Capacity);
+        }
         self.windowed(step);
         if self.hidden {
             self.add(Invariant::Bracket, step, "a pod is evicted before what was made for it is advertised");

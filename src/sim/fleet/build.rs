@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::BEGIN_MS;
 use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
-use super::read::{At, Problems, Span, nearest};
+use super::read::{At, Problems, Span, nearest, suggestion};
 use crate::model::observed::{Owner, PodPhase};
 use crate::model::{Digest, User, catalogue};
 use crate::sim::controllers::{pod, uid, uuid};
@@ -94,7 +94,8 @@ fn pci(index: usize) -> String {
 fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &mut Problems) {
     let At { value: model, span } = &entry.model;
     let Some(board) = catalogue::by_id(model) else {
-        out.add_with(span.clone(), format!("`{model}` is no board of the catalogue"), "`sectile profiles` lists them");
+        let known: Vec<&str> = catalogue::all().map(|board| board.id).collect();
+        out.add_with(span.clone(), format!("`{model}` is no board of the catalogue"), suggestion(model, known));
         return;
     };
     if entry.mig && board.geometry().is_none() {

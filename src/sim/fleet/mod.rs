@@ -7,6 +7,7 @@ mod read;
 use std::fmt;
 use std::ops::Range;
 
+use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use toml::de::DeTable;
 
@@ -53,6 +54,7 @@ impl FleetErrors {
     /// Each error with file, line, column, a caret and a way out; in colours for a terminal that has them.
     pub fn render(&self, coloured: bool) -> String {
         let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Unicode);
         let report = |error: &FleetError| {
             let caret = AnnotationKind::Primary.span(error.span.clone());
             let snippet = Snippet::source(self.text.as_str()).path(self.name.as_str()).annotation(caret);

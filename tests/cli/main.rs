@@ -1,0 +1,14 @@
+//! The program as a person runs it: command lines, files, exit codes, and what is printed where.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
+)]
+
+mod fleet;
+mod life;
+mod readme;
+mod sandbox;
+mod saved;
+mod usage;
+mod validate;
