@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Loaded, Tree};
-use crate::execute::{Machine, Outcome, Ports, at_once, drive};
+use crate::execute::journal::{Entry, Record, Standing, standing};
+use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
 use crate::model::{Desired, NodePlan, NodeState, Plan};
 use crate::ports::{Cluster as _, Journal as _};
@@ -32,6 +33,8 @@ struct Work<'a> {
     loaded: Loaded,
     fleet: Fleet,
     overrides: &'a [Override],
+    /// The record of them, for each node's journal.
+    overridden: Option<Entry>,
     interrupted: Arc<AtomicBool>,
     /// Steps that failed for good, told once each.
     failures: BTreeMap<String, String>,
@@ -57,9 +60,19 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         saved = Some(same_nodes(plan, &mut fleet));
     }
     let interrupted = watch_signals()?;
-    let (failures, counts) = Default::default();
-    let mut work =
-        Work { global, tree, units, loaded, fleet, overrides: &args.overrides, interrupted, failures, counts };
+    let (failures, counts, overridden) = Default::default();
+    let mut work = Work {
+        global,
+        tree,
+        units,
+        loaded,
+        fleet,
+        overrides: &args.overrides,
+        overridden,
+        interrupted,
+        failures,
+        counts,
+    };
     let picture = work.look()?;
     if let Some(saved) = &saved {
         refuse_stale(saved, &picture.plan)?;
@@ -82,8 +95,8 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     }
     if let Some(reason) = args.reason.as_ref().filter(|_| !args.overrides.is_empty()) {
         let what: Vec<String> = args.overrides.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
-        tracing::warn!(overrides = what.join(","), reason, "policy overridden");
-        context::tell(&format!("Overridden: {} ({reason}).\n", what.join(", ")));
+        tracing::warn!("overridden: {} ({reason})", what.join(", "));
+        work.overridden = Some(Entry::Overridden { what, reason: reason.clone() });
     }
     work.carry_out(picture)
 }
@@ -218,6 +231,15 @@ impl Work<'_> {
         plan.cluster.steps.is_empty() && !plan.nodes.iter().any(due)
     }
 
+    /// Whether a failed node keeps the place of this one: nodes change one at a time here, so that any `max_nodes` and
+    /// `canary` is kept as long as nothing fails.
+    fn full(&self, node: &NodePlan, picture: &Picture) -> bool {
+        let policy = picture.desired.nodes.get(&node.name).and_then(|desired| desired.policy.as_ref());
+        let shared = policy.is_some_and(|p| p.budget.max_nodes.is_some() || p.budget.canary.is_some());
+        let failed = self.failures.keys().any(|name| picture.desired.nodes.contains_key(name));
+        shared && failed
+    }
+
     /// One pass: what belongs to no node, then node by node, so that no more than one changes at once.
     fn pass(&mut self, picture: &Picture) -> Result<(), Error> {
         for step in &picture.plan.cluster.steps {
@@ -229,7 +251,7 @@ impl Work<'_> {
         }
         for node in &picture.plan.nodes {
             let due = node.steps.iter().any(|step| step.waits.is_none());
-            if due && !self.stopped() && !self.failures.contains_key(&node.name) {
+            if due && !self.stopped() && !self.failures.contains_key(&node.name) && !self.full(node, picture) {
                 self.node(node, picture)?;
             }
         }
@@ -243,7 +265,7 @@ impl Work<'_> {
         journal_path.push(format!(".{}.journal", plan.name));
         let journal = FileJournal::open(Path::new(&journal_path));
         let mut journal = journal.context(|| "the journal can't be opened".to_owned())?;
-        self.recall(&plan.name, &mut journal)?;
+        self.recall(plan, &mut journal)?;
         let in_cluster = picture.observed.nodes.get(&plan.name).is_some_and(|n| n.cluster.is_some());
         let ports = Ports {
             node: &plan.name,
@@ -257,8 +279,9 @@ impl Work<'_> {
         let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
         let mut done = Vec::new();
         let interrupted = || self.interrupted.load(Ordering::SeqCst);
-        let mut tell = |news: &crate::execute::News| {
-            if let crate::execute::News::Done(id) = news {
+        let mut tell = |news: &News| {
+            tracing::debug!(node = plan.name, ?news);
+            if let News::Done(id) = news {
                 done.push(*id);
             }
             progress.tell(news);
@@ -285,8 +308,7 @@ impl Work<'_> {
     }
 
     /// Tells of a run that was cut short, and begins a new journal: recovery is from what is observed.
-    fn recall(&self, node: &str, journal: &mut FileJournal) -> Result<(), Error> {
-        use crate::execute::journal::{Standing, standing};
+    fn recall(&self, plan: &NodePlan, journal: &mut FileJournal) -> Result<(), Error> {
         let lines = journal.lines().context(|| "the journal can't be read".to_owned())?;
         let open = match standing(&lines) {
             Standing::Interrupted { open, .. } => Some(open),
@@ -295,10 +317,15 @@ impl Work<'_> {
         if let Some(open) = open.filter(|_| !self.global.quiet) {
             let step = open.map(|id| format!(" in step {id}")).unwrap_or_default();
             context::tell(&format!(
-                "  {node:<10} an earlier run was cut short{step}; what is there was observed anew\n"
+                "  {:<10} an earlier run was cut short{step}; what is there was observed anew\n",
+                plan.name
             ));
         }
-        journal.clear().context(|| "the journal can't be begun".to_owned())
+        journal.clear().context(|| "the journal can't be begun".to_owned())?;
+        let Some(entry) = self.overridden.clone() else { return Ok(()) };
+        let at = self.fleet.time().to_string();
+        let record = Record { plan: plan.fingerprint.clone(), node: plan.name.clone(), at, entry };
+        journal.append(&record.line()).context(|| "the journal can't be written".to_owned())
     }
 
     fn count(&mut self, plan: &NodePlan, done: &[u32]) {

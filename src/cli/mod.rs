@@ -32,6 +32,7 @@ pub fn main() -> ExitCode {
         }
     };
     anstream::ColorChoice::from(cli.global.color).write_global();
+    log(&cli.global);
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -39,6 +40,18 @@ pub fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// The log goes to stderr: warnings, more with `-v`, errors alone with `-q`.
+fn log(global: &args::Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => tracing::Level::ERROR,
+        (false, 0) => tracing::Level::WARN,
+        (false, 1) => tracing::Level::INFO,
+        (false, _) => tracing::Level::DEBUG,
+    };
+    // Another subscriber is there only where a test put it.
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
 }
 
 fn run(cli: &Cli) -> Result<Exit, Error> {

@@ -45,6 +45,13 @@ pub enum Entry {
         /// What undoes it.
         what: StepKind,
     },
+    /// Somebody said not to wait for what the policy says.
+    Overridden {
+        /// Which of its rules.
+        what: Vec<String>,
+        /// Why.
+        reason: String,
+    },
     /// The plan is over: done, or stopped with everything taken back.
     Over,
 }
@@ -89,12 +96,13 @@ pub fn standing(lines: &[String]) -> Standing {
     let Some(last) = records.last() else {
         return if lines.is_empty() { Standing::Clean } else { Standing::Unreadable };
     };
-    if last.entry == Entry::Over && !torn {
+    // A plan that failed was reported, with everything taken back that could be.
+    if matches!(last.entry, Entry::Over | Entry::Failed { .. }) && !torn {
         return Standing::Clean;
     }
     let open = match &last.entry {
         Entry::Begin { step, .. } => Some(*step),
-        Entry::End { .. } | Entry::Failed { .. } | Entry::Undo { .. } | Entry::Over => None,
+        Entry::End { .. } | Entry::Failed { .. } | Entry::Undo { .. } | Entry::Overridden { .. } | Entry::Over => None,
     };
     Standing::Interrupted { last: Box::new(last.clone()), open, torn }
 }

@@ -64,7 +64,8 @@ impl Laying {
     }
 }
 
-/// Lays the steps of all rounds, then starts what is bound and stopped, then mends what a crash may have left.
+/// Lays the steps of all rounds, what a crash may have left being mended behind the first, then starts what is bound
+/// and stopped.
 pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
     let mut laying = Laying::default();
     let mut last = Vec::new();
@@ -72,13 +73,15 @@ pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
         laying.disruptive = at > 0;
         let begin = laying.steps.len();
         last = ground.round(&mut laying, &last, round);
+        if at == 0 {
+            last = ground.mend(&mut laying, last);
+        }
         let steps = laying.steps.get(begin..).unwrap_or_default();
         let ms = steps.iter().map(|s| cost::step_ms(&s.kind)).sum();
         laying.round_ms.push(ms);
     }
     laying.disruptive = false;
     ground.start_idle(&mut laying, &last, &mut laid.free);
-    ground.mend(&mut laying, &last);
     laying
 }
 
@@ -268,21 +271,26 @@ impl Ground<'_> {
         }
     }
 
-    /// Takes back what is left of an interrupted run: a pause, a taint, instances that nobody advertised.
-    fn mend(&self, laying: &mut Laying, last: &[u32]) {
-        let Some(cluster) = &self.node.cluster else { return };
+    /// Takes back what is left of an interrupted run: a pause, a taint, instances that stay and that nobody advertised.
+    /// It is done before anybody moves, since only what is advertised is a place.
+    fn mend(&self, laying: &mut Laying, last: Vec<u32>) -> Vec<u32> {
+        let Some(cluster) = &self.node.cluster else { return last };
         let has = |word: &str| laying.steps.iter().any(|s| s.kind.word() == word);
         let (resumes, refreshes, untaints) = (has("resume_clients"), has("refresh_clients"), has("untaint"));
-        let devices = self.node.gpus.iter().flat_map(|gpu| &gpu.instances).flat_map(|i| &i.compute);
-        let hidden = devices.into_iter().any(|c| !cluster.advertised.contains(&c.uuid));
-        let mut end = last.to_vec();
+        let kept = self.targets.iter().filter(|target| target.source.is_some()).flat_map(|target| {
+            let stays = |i: &usize| target.chosen.as_ref().is_none_or(|chosen| chosen.keep.contains(i));
+            target.gpu.instances.iter().enumerate().filter(move |(i, _)| stays(i)).map(|(_, instance)| instance)
+        });
+        let hidden = kept.flat_map(|i| &i.compute).any(|c| !cluster.advertised.contains(&c.uuid));
+        let mut end = last;
         if cluster.clients_paused && !resumes {
             end = vec![laying.push(&end, &[], StepKind::ResumeClients { units: Vec::new() })];
-        } else if hidden && !resumes && !refreshes && !cluster.clients_paused {
+        } else if hidden && !resumes && !refreshes {
             end = vec![laying.push(&end, &[], StepKind::RefreshClients)];
         }
         if cluster.tainted && !untaints {
-            laying.push(&end, &[], StepKind::Untaint);
+            end = vec![laying.push(&end, &[], StepKind::Untaint)];
         }
+        end
     }
 }

@@ -26,9 +26,9 @@ pub struct World {
     pub budgets: Vec<SimBudget>,
     /// Every destroy call on an instance that somebody held, successful or not. Sectile's own care keeps it empty.
     pub ledger: Vec<LedgerEntry>,
-    /// The fleet file's `[fault]` table as it stands there: which call fails, when and how, or how long it takes.
+    /// The fleet file's `[fault.latency]`: what takes another time than usual, in seconds.
     #[serde(default)]
-    pub fault: Option<serde_json::Value>,
+    pub latency: BTreeMap<String, u64>,
 }
 
 /// A node.
@@ -230,10 +230,9 @@ impl World {
         geometry.profiles.iter().find(|profile| profile.index == gi.profile_index).map(|profile| profile.name)
     }
 
-    /// How long something takes: `[fault.latency]` may say otherwise, as a duration (`what = "9s"`).
+    /// How long something takes, in milliseconds.
     pub fn latency_ms(&self, what: &str, default_ms: i64) -> i64 {
-        let told = self.fault.as_ref().and_then(|fault| fault.get("latency")?.get(what)?.as_str());
-        let told = told.and_then(|text| text.parse::<jiff::SignedDuration>().ok());
-        told.map_or(default_ms, |told| i64::try_from(told.as_millis()).unwrap_or(default_ms).max(0))
+        let told = self.latency.get(what).and_then(|&s| i64::try_from(s).ok());
+        told.map_or(default_ms, |s| s.saturating_mul(1000))
     }
 }

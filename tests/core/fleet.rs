@@ -58,8 +58,8 @@ namespace = "inference"
 name = "embed"
 workload = "embed"
 max_unavailable = 1
-[fault]
-anything = { goes = [1, 2.5, "x", true, 2026-01-01] }
+[fault.latency]
+clients = "9s"
 "#,
     );
     let node = &world.nodes["gpu-a-01"];
@@ -71,7 +71,7 @@ anything = { goes = [1, 2.5, "x", true, 2026-01-01] }
     assert_eq!(pod.phase, PodPhase::Running);
     assert_eq!(pod.owner.as_ref().map(|o| o.name.as_str()), Some("llama-chat"));
     assert_eq!(pod.devices.len(), 1);
-    assert_eq!(world.fault.as_ref().unwrap()["anything"]["goes"][1], 2.5);
+    assert_eq!((world.latency_ms("clients", 1), world.latency_ms("unit", 1)), (9_000, 1));
     // The pod that nobody named was made by its controller, and the scheduler found it a place.
     let (name, made) = world.pods.iter().find(|(key, _)| key.starts_with("inference/embed-")).unwrap();
     assert_eq!((made.phase, made.node.as_deref()), (PodPhase::Pending, Some("gpu-a-01")));

@@ -12,6 +12,7 @@ mod catalogue;
 mod cluster;
 mod config_bad;
 mod config_good;
+mod drive;
 mod driver;
 mod faulty;
 mod fleet;

@@ -31,7 +31,7 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         commands: BTreeMap::new(),
     };
     let world = World {
-        fault: None,
+        latency: BTreeMap::new(),
         fleet: Digest::of([]),
         clock_ms: 0,
         next_serial: 1,

@@ -206,7 +206,7 @@ fn compute(reader: &mut Reader<'_>, node: &Node<'_>, of: ProfileName) -> Option<
 }
 
 fn parse_profile(text: &str) -> Result<ProfileName, Reason> {
-    let help = "a profile is such as \"3g.40gb\", \"1g.10gb+me\" or \"3g\"; `sectile profiles` lists a board's";
+    let help = "a profile is such as \"3g.40gb\", \"1g.10gb+me\" or \"3g\"";
     text.parse().map_err(|_| Reason::new("not the name of a MIG profile").help(help))
 }
 

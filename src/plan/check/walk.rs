@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{DesiredNode, Goal, Target};
 use crate::model::geometry::Placement;
-use crate::model::observed::{Known, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
-use crate::model::plan::{Guard, NodePlan, Scope, SlotRef, Step, StepKind};
+use crate::model::observed::{Known, NodeInCluster, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
+use crate::model::plan::{GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
 use crate::model::policy::ModeChange;
 use crate::model::profile::{ComputeName, ProfileName};
 
@@ -93,7 +93,7 @@ pub(super) fn walk(
         leaving: BTreeSet::new(),
         evicted: BTreeMap::new(),
         unready: BTreeSet::new(),
-        hidden: false,
+        hidden: seen.cluster.is_some() && plan.gpus.iter().filter(|g| g.managed).any(|g| hides(g, &in_cluster)),
         began: false,
         unreset: BTreeSet::new(),
     };
@@ -110,13 +110,19 @@ pub(super) fn walk(
     if !walk.leaving.is_empty() || !walk.unready.is_empty() {
         walk.found.add(Invariant::Bracket, None, "a pod is evicted, and it or its workload is never waited for");
     }
-    if walk.hidden && seen.cluster.is_some() {
+    if walk.hidden && seen.cluster.is_some() && wanted.blocked.is_empty() {
         walk.found.add(Invariant::Bracket, None, "instances are made and never advertised");
     }
     if !walk.unreset.is_empty() {
         walk.found.add(Invariant::Target, None, "a mode is left pending");
     }
     walk.end
+}
+
+/// Whether a device of an instance that stays is not advertised.
+fn hides(gpu: &GpuPlan, cluster: &NodeInCluster) -> bool {
+    let devices = gpu.keep.iter().flat_map(|i| &i.compute).filter_map(|c| c.uuid.as_ref());
+    devices.into_iter().any(|uuid| !cluster.advertised.contains(uuid))
 }
 
 impl Walk<'_> {

@@ -13,7 +13,7 @@ use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World}
 
 /// Makes the world; settled, if nothing is wrong.
 pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> World {
-    let Entries { nodes, workloads, budgets, fault } = entries;
+    let Entries { nodes, workloads, budgets, latency } = entries;
     let mut world = World {
         fleet: digest,
         clock_ms: BEGIN_MS,
@@ -23,7 +23,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         workloads: Vec::new(),
         budgets: Vec::new(),
         ledger: Vec::new(),
-        fault,
+        latency,
     };
     for At { value, span } in workloads {
         let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::read::{At, Problems, Section, Span, json, suggestion};
+use super::read::{At, Problems, Section, Span, suggestion};
 use crate::model::{ComputeName, ProfileName};
 use crate::sim::world::{SimBudget, SimWorkload};
 
@@ -27,7 +27,7 @@ pub(super) struct Entries {
     pub(super) nodes: Vec<NodeEntry>,
     pub(super) workloads: Vec<At<SimWorkload>>,
     pub(super) budgets: Vec<At<SimBudget>>,
-    pub(super) fault: Option<serde_json::Value>,
+    pub(super) latency: BTreeMap<String, u64>,
 }
 
 /// `[[node]]`.
@@ -71,22 +71,21 @@ pub(super) enum UserEntry {
 pub(super) fn read<'a>(document: &'a Spanned<DeTable<'a>>, out: &mut Problems) -> Entries {
     let known = ["node", "workload", "budget", "fault"];
     let top = Section::new("a fleet file", document.get_ref(), document.span(), &known, out);
-    let fault = top.get("fault").and_then(|fault| {
-        Section::of("[fault]", fault, &keys(fault), out)?;
-        Some(json(fault.get_ref()))
-    });
+    let fault = top.get("fault").and_then(|value| Section::of("[fault]", value, &["latency"], out));
+    let latency = fault.and_then(|fault| fault.get("latency").map(|value| latency(value, out))).unwrap_or_default();
     Entries {
         nodes: top.array("node", out).iter().filter_map(|value| node(value, out)).collect(),
         workloads: top.array("workload", out).iter().filter_map(|value| workload(value, out)).collect(),
         budgets: top.array("budget", out).iter().filter_map(|value| budget(value, out)).collect(),
-        fault,
+        latency,
     }
 }
 
-/// The keys that a table has: for one that may have any.
-fn keys<'a>(value: &'a Spanned<DeValue<'_>>) -> Vec<&'a str> {
-    let table = value.get_ref().as_table();
-    table.map(|table| table.keys().map(|key| key.get_ref().as_ref()).collect()).unwrap_or_default()
+/// `[fault.latency]`: what takes another time than usual, in seconds.
+fn latency<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> BTreeMap<String, u64> {
+    const WHAT: [&str; 3] = ["clients", "unit", "drain"];
+    let Some(section) = Section::of("[fault.latency]", value, &WHAT, out) else { return BTreeMap::new() };
+    WHAT.into_iter().filter_map(|what| Some((what.to_owned(), section.seconds(what, out)?))).collect()
 }
 
 fn node<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<NodeEntry> {

@@ -233,19 +233,3 @@ fn kind(value: &DeValue<'_>) -> String {
         DeValue::Table(_) => "a table".to_owned(),
     }
 }
-
-/// A value as JSON: for what is kept as it stands.
-pub(super) fn json(value: &DeValue<'_>) -> serde_json::Value {
-    match value {
-        DeValue::String(text) => text.to_string().into(),
-        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).map_or(n.to_string().into(), Into::into),
-        DeValue::Float(n) => n.as_str().parse::<f64>().map_or(n.to_string().into(), Into::into),
-        DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(time) => time.to_string().into(),
-        DeValue::Array(array) => array.iter().map(|value| json(value.get_ref())).collect::<Vec<_>>().into(),
-        DeValue::Table(table) => {
-            let fields = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
-            serde_json::Value::Object(fields.collect())
-        }
-    }
-}
