@@ -19,6 +19,7 @@ use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::Fleet;
+use super::output;
 use super::plan::blocked;
 use super::progress::Progress;
 
@@ -79,15 +80,13 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     }
     if global.output == Output::Json {
         if args.dry_run.is_some() {
-            context::print(&render::json::plan(&picture.plan));
+            output::print(&render::json::plan(&picture.plan));
         }
     } else {
-        context::print(&render::text::plan(&picture.plan, context::style(global)));
+        output::print(&render::text::plan(&picture.plan, context::style(global)));
     }
     if args.dry_run == Some(DryRun::Server) && !global.quiet {
-        context::tell(
-            "The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n",
-        );
+        output::tell("The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n");
     }
     if args.dry_run.is_some() {
         work.fleet.save()?;
@@ -138,7 +137,7 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
     if steps(saved) == steps(now) {
         return Ok(());
     }
-    context::tell(&render::difference::plans(saved, now));
+    output::tell(&render::difference::plans(saved, now));
     Err(Error::failed("the saved plan is stale: what it was made from has changed").hint("plan again, and look at it"))
 }
 
@@ -164,7 +163,7 @@ fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
                     // The second one means at once; the next start recovers from what is observed.
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
-                context::tell("Stopping after the step in hand. Once more stops at once.\n");
+                output::tell("Stopping after the step in hand. Once more stops at once.\n");
             }
         });
     });
@@ -191,7 +190,7 @@ impl Work<'_> {
         let began = self.fleet.time();
         // The plan, its steps and the result stand apart where a person sees all three.
         if !self.global.quiet && !self.idle(&picture.plan) {
-            context::tell("\n");
+            output::tell("\n");
         }
         for _ in 0..PASSES {
             let before = fingerprints(&picture.plan);
@@ -295,7 +294,7 @@ impl Work<'_> {
             Some(Outcome::Done | Outcome::Interrupted) => {}
             Some(Outcome::Held { step, why }) => {
                 if !self.global.quiet {
-                    context::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
+                    output::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
                 }
             }
             Some(Outcome::Failed { step, why, left }) => {
@@ -316,7 +315,7 @@ impl Work<'_> {
         };
         if let Some(open) = open.filter(|_| !self.global.quiet) {
             let step = open.map(|id| format!(" in step {id}")).unwrap_or_default();
-            context::tell(&format!(
+            output::tell(&format!(
                 "  {:<10} an earlier run was cut short{step}; what is there was observed anew\n",
                 plan.name
             ));
@@ -346,7 +345,7 @@ impl Work<'_> {
         let plan = &picture.plan;
         if self.global.output == Output::Json {
             let text = render::json::status(&picture.desired, &picture.observed, plan);
-            return context::print(&text);
+            return output::print(&text);
         }
         let Counts { created, destroyed, moved } = self.counts;
         let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time");
@@ -383,7 +382,7 @@ impl Work<'_> {
         if self.fleet.ledger() > 0 {
             text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.ledger()));
         }
-        context::print(&text);
+        output::print(&text);
     }
 }
 

@@ -1,16 +1,16 @@
 //! What every command does first: read the tree, observe, resolve, plan, and check the plan by other code.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::Path;
 
-use crate::config::{self, GpuFacts, Loaded, NodeFacts, Tree, diagnostic};
+use crate::config::{self, Loaded, NodeFacts, Tree, diagnostic};
 use crate::model::{Desired, Observed, Plan};
 use crate::plan;
 
 use super::args::{Global, Output};
 use super::error::Error;
 use super::fleet::Fleet;
+use super::output::tell;
 
 /// What is wanted, what is there, and the plan between them.
 #[derive(Debug)]
@@ -53,25 +53,7 @@ pub(super) fn look(
     adjust: &dyn Fn(&mut Desired),
 ) -> Result<Picture, Error> {
     let observed = fleet.observe(units)?;
-    let facts: Vec<NodeFacts> = observed
-        .nodes
-        .values()
-        .map(|node| NodeFacts {
-            name: node.name.clone(),
-            labels: node.labels.clone(),
-            gpus: node
-                .gpus
-                .iter()
-                .map(|gpu| GpuFacts {
-                    uuid: gpu.uuid.clone(),
-                    pci: gpu.pci.clone(),
-                    index: gpu.index,
-                    model: gpu.model.clone(),
-                    board: gpu.board.clone(),
-                })
-                .collect(),
-        })
-        .collect();
+    let facts: Vec<NodeFacts> = observed.nodes.values().map(NodeFacts::of).collect();
     let resolved = config::resolve(tree, &facts);
     if resolved.diagnostics.iter().any(config::Diagnostic::is_error) {
         tell(&diagnostic::render(&resolved.diagnostics, &loaded.sources, true));
@@ -92,17 +74,6 @@ pub(super) fn look(
         None => plan,
     };
     Ok(Picture { desired, observed, plan })
-}
-
-/// Writes to stdout: data.
-pub(super) fn print(text: &str) {
-    // A reader who left needs no message.
-    let _ = anstream::stdout().write_all(text.as_bytes());
-}
-
-/// Writes to stderr: everything else.
-pub(super) fn tell(text: &str) {
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// How text is styled.

@@ -16,8 +16,8 @@ use crate::sim::state::{StateError, StateFile};
 use crate::sim::{Shared, fleet, lock};
 
 use super::args::{self, Global, SimFleet};
-use super::context;
 use super::error::{Context as _, Error};
+use super::output;
 
 /// A simulated fleet, its state locked until it is dropped.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Fleet {
         let opened = StateFile::open(&path, &text, &name, global.sim_fresh, false);
         let state = opened.map_err(|error| {
             if let StateError::Fleet(errors) = &error {
-                context::tell(&format!("{}\n\n", errors.render(true)));
+                output::tell(&format!("{}\n\n", errors.render(true)));
                 let number = errors.errors.len();
                 let errors = if number == 1 { "1 error".to_owned() } else { format!("{number} errors") };
                 return Error::failed(format!("{name} has {errors}"));

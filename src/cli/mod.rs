@@ -7,6 +7,7 @@ mod context;
 pub mod error;
 pub mod exit;
 mod fleet;
+mod output;
 mod plan;
 mod progress;
 mod status;

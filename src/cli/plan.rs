@@ -7,6 +7,7 @@ use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::Fleet;
+use super::output;
 
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
@@ -18,7 +19,7 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
         let saved = std::fs::write(path, render::json::plan(&plan));
         saved.context(|| format!("the plan could not be saved in {}", path.display()))?;
     }
-    context::print(&match global.output {
+    output::print(&match global.output {
         Output::Json => render::json::plan(&plan),
         Output::Text | Output::Wide => render::text::plan(&plan, context::style(global)),
     });
@@ -31,7 +32,7 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
             None => String::new(),
         };
         let line = format!("sectile apply {}{tree}{sim}", path.display());
-        context::tell(&format!("Saved. `{line}` carries out exactly this.\n"));
+        output::tell(&format!("Saved. `{line}` carries out exactly this.\n"));
     }
     Ok(if args.detailed_exitcode { detailed(&plan) } else { Exit::Done })
 }

@@ -77,9 +77,9 @@ impl Progress {
         let line = format!("  {:<10} {text}", self.node);
         // The bar is redrawn below the line; without a terminal there is no bar, and the line goes to stderr plainly.
         if self.bar.is_hidden() {
-            super::context::tell(&format!("{line}\n"));
+            super::output::tell(&format!("{line}\n"));
         } else {
-            self.bar.suspend(|| super::context::tell(&format!("{line}\n")));
+            self.bar.suspend(|| super::output::tell(&format!("{line}\n")));
         }
     }
 

@@ -7,6 +7,7 @@ use super::context::{self, Picture};
 use super::error::Error;
 use super::exit::Exit;
 use super::fleet::Fleet;
+use super::output;
 
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
@@ -14,7 +15,7 @@ pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
     let fleet = Fleet::open(global)?;
     let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
     fleet.save()?;
-    context::print(&match global.output {
+    output::print(&match global.output {
         Output::Json => render::json::status(&desired, &observed, &plan),
         Output::Text | Output::Wide => render::status::status(&desired, &observed, &plan, context::style(global)),
     });

@@ -9,7 +9,7 @@ use super::diagnostic::{Code, Diagnostic};
 use super::precedence::{self, Match, NodeRank};
 use super::schema::{LayoutFile, NodeSelector, Tree};
 use crate::model::plan::BlockCode;
-use crate::model::{Binding, Block, Desired, DesiredNode, Known, Source};
+use crate::model::{Binding, Block, Desired, DesiredNode, Known, ObservedGpu, ObservedNode, Source};
 
 /// What selectors ask of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,20 @@ pub struct GpuFacts {
     pub model: String,
     /// The catalogue's id of the board, where it is known.
     pub board: Option<String>,
+}
+
+impl NodeFacts {
+    /// What selectors ask of a node that was observed.
+    pub fn of(node: &ObservedNode) -> NodeFacts {
+        let gpu = |gpu: &ObservedGpu| GpuFacts {
+            uuid: gpu.uuid.clone(),
+            pci: gpu.pci.clone(),
+            index: gpu.index,
+            model: gpu.model.clone(),
+            board: gpu.board.clone(),
+        };
+        NodeFacts { name: node.name.clone(), labels: node.labels.clone(), gpus: node.gpus.iter().map(gpu).collect() }
+    }
 }
 
 /// What the tree wants of the nodes, and what is wrong with it that only the nodes show. An error holds back the

@@ -7,7 +7,6 @@ use crate::model::observed::{ObservedGpu, ObservedNode};
 use crate::model::plan::{Block, BlockCode};
 
 use super::placement::Score;
-use super::target::Chosen;
 
 /// Which entry of `desired.shared` each GPU gets, by UUID; a GPU that none gets is unmanaged. Blocks tell of entries
 /// that can't have as many GPUs as they want, and then nothing is assigned.
@@ -17,7 +16,7 @@ use super::target::Chosen;
 pub fn assign(
     desired: &DesiredNode,
     node: &ObservedNode,
-    aim: impl Fn(&ObservedGpu, &Goal) -> Result<Chosen, Box<Block>>,
+    price: impl Fn(&ObservedGpu, &Goal) -> Result<Score, Box<Block>>,
 ) -> (BTreeMap<String, usize>, Vec<Block>) {
     if desired.shared.is_empty() {
         return (BTreeMap::new(), Vec::new());
@@ -32,8 +31,8 @@ pub fn assign(
             if !entry.eligible.contains(&gpu.uuid) {
                 continue;
             }
-            match aim(gpu, &entry.goal) {
-                Ok(chosen) => options.push((at, chosen.score)),
+            match price(gpu, &entry.goal) {
+                Ok(score) => options.push((at, score)),
                 Err(block) => {
                     misfits.entry(at).or_insert(*block);
                 }

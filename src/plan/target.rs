@@ -66,7 +66,8 @@ pub fn choose<'a>(
 ) -> (Vec<GpuTarget<'a>>, Vec<Block>) {
     let in_cluster = node.cluster.is_some();
     let mut blocks = Vec::new();
-    let (shared, refused) = assignment::assign(desired, node, |gpu, goal| aim(gpu, goal, court, in_cluster));
+    let (shared, refused) =
+        assignment::assign(desired, node, |gpu, goal| aim(gpu, goal, court, in_cluster).map(|chosen| chosen.score));
     blocks.extend(refused);
     let targets = node.gpus.iter().map(|gpu| {
         let goal = desired.gpus.get(&gpu.uuid).map(|g| (&g.goal, &g.source, g.shadows.as_slice()));

@@ -2,9 +2,9 @@
 
 use anstyle::Style as Colour;
 
+use super::Style;
 use super::drawing;
 use super::paint::{CHANGE, CREATE, DESTROY, FAINT, PLAIN, pad, paint, width};
-use super::text::Style;
 use super::words;
 use crate::model::NodePlan;
 use crate::model::plan::{Disruption, DisruptionKind, GpuPlan, PlanInstance, SlotRef, Verdict};

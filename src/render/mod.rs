@@ -13,4 +13,10 @@ pub mod text;
 mod words;
 
 pub use step::{Names, step};
-pub use text::Style;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Whole UUIDs, the entries that won, GPUs that stay as they are, and every step with its guards.
+    pub wide: bool,
+}

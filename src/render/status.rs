@@ -3,8 +3,8 @@
 use super::gpu;
 use super::paint::{HINT, paint, table};
 use super::step::{self, Names};
-use super::text::{self, Style};
 use super::words;
+use super::{Style, text};
 use crate::model::desired::{DesiredNode, Goal, Wanted};
 use crate::model::observed::{ObservedGpu, ObservedNode};
 use crate::model::plan::{GpuPlan, NodeState, PlanInstance};

@@ -1,18 +1,12 @@
 //! A plan as text: the shape that the manual explains line by line.
 
+use super::Style;
 use super::gpu;
 use super::paint::{CHANGE, FAINT, STRONG, pad, paint, width};
 use super::step::{self, Names};
 use super::words;
 use crate::model::plan::{BindingReport, ClusterPlan, Disruption, DisruptionKind, NodeState, Summary, Verdict};
 use crate::model::{NodePlan, Plan, Revision, StepKind};
-
-/// How much is shown.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Style {
-    /// Whole UUIDs, the entries that won, GPUs that stay as they are, and every step with its guards.
-    pub wide: bool,
-}
 
 /// A plan as text, with colours.
 pub fn plan(plan: &Plan, style: Style) -> String {

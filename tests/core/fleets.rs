@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use sectile::config::{self, GpuFacts, NodeFacts, Tree};
+use sectile::config::{self, NodeFacts, Tree};
 use sectile::execute::{Machine, News, Outcome, Ports, at_once, drive, observe};
 use sectile::gpu::Gpus;
 use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision};
@@ -64,25 +64,7 @@ impl Run {
     }
 
     pub(crate) fn resolve(&self, observed: &Observed) -> Desired {
-        let facts: Vec<NodeFacts> = observed
-            .nodes
-            .values()
-            .map(|node| NodeFacts {
-                name: node.name.clone(),
-                labels: node.labels.clone(),
-                gpus: node
-                    .gpus
-                    .iter()
-                    .map(|g| GpuFacts {
-                        uuid: g.uuid.clone(),
-                        pci: g.pci.clone(),
-                        index: g.index,
-                        model: g.model.clone(),
-                        board: g.board.clone(),
-                    })
-                    .collect(),
-            })
-            .collect();
+        let facts: Vec<NodeFacts> = observed.nodes.values().map(NodeFacts::of).collect();
         let resolved = config::resolve(&self.tree, &facts);
         assert!(resolved.diagnostics.is_empty(), "{:?}", resolved.diagnostics);
         resolved.desired

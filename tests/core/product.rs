@@ -363,7 +363,7 @@ fn one_node_is_planned_alone() {
 #[test]
 fn the_manuals_plan_is_what_is_printed_of_the_builtin_fleet() {
     let house = House::of(shared(fleet::BUILTIN), load(env!("CARGO_MANIFEST_DIR").as_ref()).tree.unwrap());
-    let text = text::plan(&house.plan().2, text::Style::default());
+    let text = text::plan(&house.plan().2, sectile::render::Style::default());
     let text = anstream::adapter::strip_str(&text).to_string();
     let example = include_str!("../../packaging/doc/plan.md").split("```").nth(1).unwrap();
     let gpus: String = example.lines().filter(|line| line.starts_with("  ")).map(|line| format!("{line}\n")).collect();
