@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::{Binding, ObservedCluster, Placement, Pod};
+use crate::model::{ObservedCluster, Placement, Pod, ProfileName, StepKind};
 
 /// NVML's return codes (nvml.h 13.5), as far as MIG management meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -262,6 +262,43 @@ pub struct Removal {
     pub delete: bool,
 }
 
+/// What the pods of a workload are to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// `Deployment`…
+    pub kind: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The container that asks, where there are several.
+    pub container: Option<&'a str>,
+    /// Instances of this profile, as the driver names it.
+    pub profile: ProfileName,
+    /// So many for each pod.
+    pub per_replica: u32,
+}
+
+impl<'a> Request<'a> {
+    /// What a `bind_workload` step asks for; `None` for any other step.
+    pub fn of(step: &'a StepKind) -> Option<Self> {
+        match step {
+            StepKind::BindWorkload { binding: _, workload_kind, namespace, name, container, profile, per_replica } => {
+                let (profile, per_replica) = (*profile, *per_replica);
+                Some(Request {
+                    kind: workload_kind,
+                    namespace,
+                    name,
+                    container: container.as_deref(),
+                    profile,
+                    per_replica,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The cluster, as one node's agent and the controller need it.
 pub trait Cluster {
     /// Pods, budgets, workloads and free instances.
@@ -280,8 +317,8 @@ pub trait Cluster {
     async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()>;
     /// Removes a pod, if it still has that UID.
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction>;
-    /// Sets a workload's resource request and affinity as a Kubernetes binding says.
-    async fn bind(&self, binding: &Binding) -> Port<()>;
+    /// Sets a workload's resource request and affinity.
+    async fn bind(&self, request: &Request<'_>) -> Port<()>;
 }
 
 /// Which of a binding's commands.
@@ -312,7 +349,7 @@ pub struct CommandCall<'a> {
 
 /// The host: its units, its commands, and what only the host can do to a GPU.
 pub trait Host {
-    /// States of these units; a unit that does not exist is left out.
+    /// States of these units, and of every unit that holds a device; a unit that does not exist is left out.
     async fn units(&self, names: &BTreeSet<String>) -> Port<BTreeMap<String, UnitState>>;
     /// Workloads that commands drain and resume, with the UUIDs that each was given and still holds.
     async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>>;

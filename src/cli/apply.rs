@@ -10,8 +10,8 @@ use crate::config::{Loaded, Tree};
 use crate::execute::journal::{Entry, Record, Standing, standing};
 use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
-use crate::model::{Desired, NodePlan, NodeState, Plan};
-use crate::ports::{Cluster as _, Journal as _};
+use crate::model::{Desired, Digest, NodePlan, NodeState, Plan, StepKind};
+use crate::ports::{Cluster as _, Journal as _, Request};
 use crate::{plan, render};
 
 use super::args::{Apply, DryRun, Global, Output, Override};
@@ -39,6 +39,8 @@ struct Work<'a> {
     interrupted: Arc<AtomicBool>,
     /// Steps that failed for good, told once each.
     failures: BTreeMap<String, String>,
+    /// How often a guard held each node back, by the step.
+    held: BTreeMap<(String, String), u32>,
     counts: Counts,
 }
 
@@ -61,7 +63,7 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         saved = Some(same_nodes(plan, &mut fleet));
     }
     let interrupted = watch_signals()?;
-    let (failures, counts, overridden) = Default::default();
+    let (failures, held, counts, overridden) = Default::default();
     let mut work = Work {
         global,
         tree,
@@ -72,6 +74,7 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         overridden,
         interrupted,
         failures,
+        held,
         counts,
     };
     let picture = work.look()?;
@@ -227,7 +230,8 @@ impl Work<'_> {
         let due = |node: &NodePlan| {
             !self.failures.contains_key(&node.name) && node.steps.iter().any(|step| step.waits.is_none())
         };
-        plan.cluster.steps.is_empty() && !plan.nodes.iter().any(due)
+        let binds = plan.cluster.steps.iter().any(|step| step.waits.is_none()) && self.failures.is_empty();
+        !binds && !plan.nodes.iter().any(due)
     }
 
     /// Whether a failed node keeps the place of this one: nodes change one at a time here, so that any `max_nodes` and
@@ -239,31 +243,71 @@ impl Work<'_> {
         shared && failed
     }
 
-    /// One pass: what belongs to no node, then node by node, so that no more than one changes at once.
+    /// One pass: node by node, so that no more than one changes at once; then what belongs to no node, since pods that
+    /// are made anew need the instances first.
     fn pass(&mut self, picture: &Picture) -> Result<(), Error> {
-        for step in &picture.plan.cluster.steps {
-            let crate::model::StepKind::BindWorkload { binding, .. } = &step.kind else { continue };
-            let Some(binding) = picture.desired.bindings.iter().find(|b| b.name == *binding) else { continue };
-            if let Err(error) = self.fleet.now(self.fleet.cluster.bind(binding)) {
-                self.failures.insert(binding.name.clone(), chain(&error));
-            }
-        }
         for node in &picture.plan.nodes {
             let due = node.steps.iter().any(|step| step.waits.is_none());
             if due && !self.stopped() && !self.failures.contains_key(&node.name) && !self.full(node, picture) {
                 self.node(node, picture)?;
             }
         }
-        Ok(())
+        self.bind(picture)
+    }
+
+    /// The cluster's steps, each recorded before and after.
+    fn bind(&mut self, picture: &Picture) -> Result<(), Error> {
+        let due: Vec<_> = picture.plan.cluster.steps.iter().filter(|step| step.waits.is_none()).collect();
+        if due.is_empty() || self.stopped() || !self.failures.is_empty() {
+            return Ok(());
+        }
+        let mut journal = self.journal("cluster")?;
+        let fingerprint = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
+        for step in due {
+            let Some(request) = Request::of(&step.kind) else { continue };
+            let mut record = |fleet: &Fleet, entry| {
+                let (plan, at) = (fingerprint.clone(), fleet.time().to_string());
+                let line = Record { plan, node: "cluster".to_owned(), at, entry }.line();
+                journal.append(&line).context(|| "the journal can't be written".to_owned())
+            };
+            record(&self.fleet, Entry::Begin { step: step.id, what: step.kind.clone() })?;
+            let bound = self.fleet.now(self.fleet.cluster.bind(&request));
+            let sentence = render::step(&step.kind, &render::Names::default());
+            let entry = match bound {
+                Ok(()) => {
+                    if !self.global.quiet {
+                        output::tell(&format!("  {:<10} done   {sentence}\n", "cluster"));
+                    }
+                    Entry::End { step: step.id }
+                }
+                Err(error) => {
+                    let why = chain(&error);
+                    self.failures.insert(sentence, why.clone());
+                    Entry::Failed { step: step.id, why }
+                }
+            };
+            record(&self.fleet, entry)?;
+        }
+        let over = Record {
+            plan: fingerprint,
+            node: "cluster".to_owned(),
+            at: self.fleet.time().to_string(),
+            entry: Entry::Over,
+        };
+        journal.append(&over.line()).context(|| "the journal can't be written".to_owned())
+    }
+
+    /// A journal beside the state.
+    fn journal(&self, of: &str) -> Result<FileJournal, Error> {
+        let mut path = self.fleet.path.as_os_str().to_owned();
+        path.push(format!(".{of}.journal"));
+        FileJournal::open(Path::new(&path)).context(|| "the journal can't be opened".to_owned())
     }
 
     fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
         let Some(node) = self.fleet.nodes.get(&plan.name) else { return Ok(()) };
         let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
-        let mut journal_path = self.fleet.path.as_os_str().to_owned();
-        journal_path.push(format!(".{}.journal", plan.name));
-        let journal = FileJournal::open(Path::new(&journal_path));
-        let mut journal = journal.context(|| "the journal can't be opened".to_owned())?;
+        let mut journal = self.journal(&plan.name)?;
         self.recall(plan, &mut journal)?;
         let in_cluster = picture.observed.nodes.get(&plan.name).is_some_and(|n| n.cluster.is_some());
         let ports = Ports {
@@ -293,6 +337,16 @@ impl Work<'_> {
             None => return Err(Error::failed("the simulator waited, which it must not")),
             Some(Outcome::Done | Outcome::Interrupted) => {}
             Some(Outcome::Held { step, why }) => {
+                // Twice before the same step of the same instance, and planning anew leads nowhere by itself.
+                let at = plan.steps.iter().find(|s| s.id == step).map(|s| match &s.kind {
+                    StepKind::DestroyInstance { slot } => format!("destroy {slot:?}"),
+                    other => other.word().to_owned(),
+                });
+                let held = self.held.entry((plan.name.clone(), at.unwrap_or_default())).or_default();
+                *held += 1;
+                if *held > 1 {
+                    self.failures.insert(plan.name.clone(), format!("stopped twice before step {step}: {why}"));
+                }
                 if !self.global.quiet {
                     output::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
                 }
@@ -328,7 +382,6 @@ impl Work<'_> {
     }
 
     fn count(&mut self, plan: &NodePlan, done: &[u32]) {
-        use crate::model::StepKind;
         for step in plan.steps.iter().filter(|s| done.contains(&s.id)) {
             match &step.kind {
                 StepKind::CreateInstance { .. } => self.counts.created += 1,

@@ -9,7 +9,9 @@ use crate::gpu::{Gpus, Mode};
 use crate::model::desired::{Binding, Target};
 use crate::model::plan::SlotRef;
 use crate::model::{Known, StepKind, User};
-use crate::ports::{Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal};
+use crate::ports::{
+    Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal, Request,
+};
 
 use super::machine::Machine;
 use super::observe::{Holders, in_force};
@@ -203,7 +205,11 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                     self.host.reset_gpu(&self.gpus.pci(gpu)?).await?;
                 }
             }
-            StepKind::BindWorkload { binding, .. } => self.cluster()?.bind(self.binding(binding)?).await?,
+            StepKind::BindWorkload { .. } => {
+                if let Some(request) = Request::of(kind) {
+                    self.cluster()?.bind(&request).await?;
+                }
+            }
             StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {}
         }
         Ok(Answer::Done)

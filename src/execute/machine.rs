@@ -186,10 +186,16 @@ impl Machine {
             }
             Phase::Undoing => {
                 if let Err(error) = answer {
+                    self.attempts += 1;
+                    if error.transient && self.attempts <= self.policy.failure.retries {
+                        self.phase = Phase::Pausing(Box::new(Phase::Undoing));
+                        return Command::Wait(later(now, backoff_s(self.attempts)));
+                    }
                     self.not_undone(error.to_string());
                 }
                 self.undo.pop();
                 self.undo_recorded = false;
+                self.attempts = 0;
                 self.undo_next(now)
             }
             Phase::Closing => Command::Done(self.outcome.clone()),
@@ -210,7 +216,10 @@ impl Machine {
         }
         self.looks = match &step.kind {
             StepKind::DestroyInstance { slot } => vec![Effect::LookSlot(slot.clone())],
-            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => vec![Effect::LookGpu(gpu.clone())],
+            // A mode that is right and only pending otherwise disturbs nobody, and bears no guard.
+            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } if step.guards.contains(&Guard::Unused) => {
+                vec![Effect::LookGpu(gpu.clone())]
+            }
             StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => self.places(&step.kind),
             _ if step.guards.contains(&Guard::Capacity) => vec![Effect::LookCluster],
             _ => Vec::new(),
@@ -252,8 +261,8 @@ impl Machine {
         self.looks.pop();
         match (&step.kind, answer) {
             (kind, Answer::Users(users)) if mover.is_some() => match users {
-                // Its own place may be its next one.
-                Some(Known::Known(users)) if users.iter().all(|u| Some(u) == mover.as_ref()) => self.look(),
+                // It may go where it is, or where somebody else leaves in the same plan.
+                Some(Known::Known(users)) if users.iter().all(|u| self.leaves(u)) => self.look(),
                 _ => self.hold(format!("the place for what `{}` moves is gone", kind.word()), now),
             },
             (StepKind::DestroyInstance { .. }, Answer::Users(None)) => self.skip(now),
@@ -301,9 +310,23 @@ impl Machine {
         };
         let none = BTreeMap::new();
         let here = cluster.free.get(&self.plan.name).unwrap_or(&none);
-        let elsewhere = cluster.free.iter().any(|(name, free)| *name != self.plan.name && fits(free, false));
+        let daemon = found.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
+        let elsewhere = !daemon && cluster.free.iter().any(|(name, free)| *name != self.plan.name && fits(free, false));
         let room = elsewhere || fits(here, true);
         (!room).then(|| format!("there is no room any more for pod {namespace}/{pod}"))
+    }
+
+    /// Whether a step of this plan takes a user off its instances.
+    fn leaves(&self, user: &User) -> bool {
+        self.plan.steps.iter().any(|step| match (&step.kind, user) {
+            (StepKind::StopUnit { unit }, User::Unit(name)) => unit == name,
+            (StepKind::DrainCommand { workload }, User::Command(name)) => workload == name,
+            (StepKind::EvictPod { namespace, pod, .. }, User::Pod { namespace: n, name }) => {
+                namespace == n && pod == name
+            }
+            (StepKind::TerminateProcess { pid, .. }, User::Process { pid: p, .. }) => pid == p,
+            _ => false,
+        })
     }
 
     fn in_use(&mut self, why: String, now: Timestamp) -> Command {
@@ -325,22 +348,76 @@ impl Machine {
                     self.phase = Phase::Watching;
                     Command::Do(look(&kind))
                 }
-                kind => Command::Do(Effect::Act(kind.clone())),
+                kind => {
+                    let kind = kind.clone();
+                    // An act that fails may have taken effect, or half of it: what undoes it does no harm.
+                    self.owe(&kind);
+                    Command::Do(Effect::Act(kind))
+                }
             },
             None => Command::Done(self.outcome.clone()),
         }
     }
 
     /// Remembers what must be taken back if the plan stops here.
+    fn owe(&mut self, kind: &StepKind) {
+        let undo = match kind {
+            StepKind::Taint => StepKind::Untaint,
+            StepKind::PauseClients { units } => StepKind::ResumeClients { units: units.clone() },
+            StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new() },
+            // Where a reset must follow, the mode may be pending until then.
+            StepKind::SetMigMode { gpu, enabled } if self.resets(gpu) => {
+                StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
+            }
+            StepKind::StopUnit { unit } => {
+                let env = self.plan.steps.iter().find_map(|s| match &s.kind {
+                    StepKind::StartUnit { unit: u, env, .. } if u == unit => Some(env.clone()),
+                    _ => None,
+                });
+                let slots = self.held(&User::Unit(unit.clone()));
+                StepKind::StartUnit { unit: unit.clone(), env: env.unwrap_or_default(), slots }
+            }
+            StepKind::DrainCommand { workload } => StepKind::ResumeCommand {
+                workload: workload.clone(),
+                slots: self.held(&User::Command(workload.clone())),
+            },
+            _ => return,
+        };
+        if !self.undo.contains(&undo) {
+            self.undo.push(undo);
+        }
+    }
+
+    fn resets(&self, gpu: &str) -> bool {
+        self.plan.steps.iter().any(|s| matches!(&s.kind, StepKind::ResetGpu { gpu: g } if g == gpu))
+    }
+
+    /// The instances that a user held when the plan was made.
+    fn held(&self, user: &User) -> Vec<SlotRef> {
+        let gpus = self.plan.gpus.iter();
+        let all = gpus.flat_map(|gpu| gpu.keep.iter().chain(&gpu.destroy).map(move |i| (gpu, i)));
+        all.filter(|(_, i)| i.users.as_ref().is_some_and(|users| users.contains(user)))
+            .map(|(gpu, i)| SlotRef { gpu: gpu.uuid.clone(), profile: i.profile, placement: i.placement() })
+            .collect()
+    }
+
+    /// Forgets what a step that is done has settled.
     fn did(&mut self) {
         let Some(step) = self.step() else { return };
-        match step.kind.clone() {
-            StepKind::Taint => self.undo.push(StepKind::Untaint),
-            StepKind::PauseClients { units } => self.undo.push(StepKind::ResumeClients { units }),
-            StepKind::Untaint => self.undo.retain(|u| *u != StepKind::Untaint),
-            StepKind::ResumeClients { .. } => self.undo.retain(|u| !matches!(u, StepKind::ResumeClients { .. })),
-            _ => {}
-        }
+        let done = step.kind.clone();
+        self.undo.retain(|undo| match (&done, undo) {
+            (StepKind::Untaint, StepKind::Untaint) => false,
+            (StepKind::ResumeClients { .. } | StepKind::RefreshClients, StepKind::ResumeClients { .. }) => false,
+            (StepKind::ResetGpu { gpu }, StepKind::SetMigMode { gpu: g, .. }) => g != gpu,
+            (StepKind::StartUnit { unit, .. }, StepKind::StartUnit { unit: u, .. }) => u != unit,
+            (StepKind::ResumeCommand { workload, .. }, StepKind::ResumeCommand { workload: w, .. }) => w != workload,
+            // What lay on the instance can't go back there.
+            (
+                StepKind::DestroyInstance { slot },
+                StepKind::StartUnit { slots, .. } | StepKind::ResumeCommand { slots, .. },
+            ) => !slots.contains(slot),
+            _ => true,
+        });
     }
 
     /// Looks whether what was asked for has come about.
@@ -403,7 +480,8 @@ impl Machine {
         }
         self.news.push(News::Waits(self.id(), "its disruption budget allows no eviction now".to_owned()));
         let pause = retry_after_s.and_then(|s| i64::try_from(s).ok()).unwrap_or(BUDGET_RETRY_S).max(1);
-        self.pause(Phase::Acting, later(now, pause))
+        // The window may shut meanwhile, and the place be taken.
+        self.pause(Phase::Guarding, later(now, pause))
     }
 
     fn pause(&mut self, back: Phase, until: Timestamp) -> Command {
@@ -420,8 +498,9 @@ impl Machine {
         self.attempts += 1;
         if error.transient && self.attempts <= self.policy.failure.retries {
             self.news.push(News::Retries(self.id(), error.to_string()));
-            let pause = 1i64 << self.attempts.min(6);
-            let back = self.phase.clone();
+            let pause = backoff_s(self.attempts);
+            // What was seen before the first try may be seen no more: the guards are asked again.
+            let back = if self.phase == Phase::Acting { Phase::Guarding } else { self.phase.clone() };
             return self.pause(back, later(now, pause));
         }
         self.fail(error.to_string(), now)
@@ -501,6 +580,11 @@ fn look(kind: &StepKind) -> Effect {
         }
         _ => Effect::LookCluster,
     }
+}
+
+/// Doubling from two seconds, for about a minute at the most.
+fn backoff_s(attempts: u32) -> i64 {
+    1i64 << attempts.min(6)
 }
 
 fn later(now: Timestamp, seconds: i64) -> Timestamp {

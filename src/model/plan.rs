@@ -199,6 +199,10 @@ closed_list! {
         Process = "process",
         /// A unit or command that holds an instance and that no binding names.
         UnboundUser = "unbound-user",
+        /// Several disruption budgets cover a pod.
+        TwoBudgets = "two-budgets",
+        /// A running Job's pod template can't be changed.
+        Immutable = "immutable",
         /// Nowhere for an evicted pod to run.
         NoCapacity = "no-capacity",
         /// Who uses an instance could not be observed; unknown means in use.
@@ -552,6 +556,9 @@ pub enum StepKind {
         namespace: String,
         /// Its name.
         name: String,
+        /// The container that asks, where the binding names one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        container: Option<String>,
         /// The profile that each pod asks for.
         profile: ProfileName,
         /// How many of it.

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::desired::{Binding, Desired, Target};
+use jiff::Timestamp;
+
+use crate::model::desired::{Binding, Desired, DesiredNode, Target};
 use crate::model::observed::{Observed, WorkloadState};
 use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
+use crate::model::policy::ApplyMode;
 use crate::model::{NodePlan, ProfileName};
 
+use super::window::{self, Standing};
 use super::{cost, movers};
 
 /// Checks every binding, and sets the workloads of those that Sectile manages.
-pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> ClusterPlan {
+pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Timestamp) -> ClusterPlan {
     let mut plan = ClusterPlan::default();
     let mut least: BTreeMap<ProfileName, (u32, BTreeSet<&str>, Vec<String>)> = BTreeMap::new();
     for binding in &desired.bindings {
@@ -60,7 +64,34 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
                 object: binding.source.to_string(),
                 hint: "create it, or take the binding out".to_owned(),
             }),
-            Some(_) if binding.manage && !matches => plan.steps.push(step(plan.steps.len(), binding, profile)),
+            Some(_) if binding.manage && !matches && kind == "Job" => plan.blocked.push(Block {
+                code: BlockCode::Immutable,
+                message: "a Job's pod template can't be changed".to_owned(),
+                object: format!("{kind} {namespace}/{name}"),
+                hint: format!(
+                    "make it anew with {} × {}, or set manage = false",
+                    binding.per_replica,
+                    profile.resource()
+                ),
+            }),
+            Some(_) if binding.manage && !matches => {
+                let mut step = step(plan.steps.len(), binding, profile);
+                let covered = nodes.iter().filter(covers).filter_map(|node| desired.nodes.get(&node.name));
+                match hold(covered, now) {
+                    Hold::No => plan.steps.push(step),
+                    Hold::Waits(code) => {
+                        step.waits = Some(code);
+                        plan.steps.push(step);
+                    }
+                    Hold::Blocked => plan.blocked.push(Block {
+                        code: BlockCode::NoPolicy,
+                        message: "its pods would be made anew, and no policy matches a node that they may run on"
+                            .to_owned(),
+                        object: format!("{kind} {namespace}/{name}"),
+                        hint: "add a file to policies/ whose `nodes` match it".to_owned(),
+                    }),
+                }
+            }
             _ => {}
         }
     }
@@ -83,6 +114,29 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan]) -> Clust
     plan
 }
 
+/// Why a workload's pods may not be made anew now.
+enum Hold {
+    No,
+    Waits(BlockCode),
+    Blocked,
+}
+
+/// What the policies of the nodes that a binding covers say of disturbing its pods: the strictest counts.
+fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, now: Timestamp) -> Hold {
+    let mut hold = Hold::No;
+    for node in covered {
+        let Some(policy) = &node.policy else { return Hold::Blocked };
+        let shut = policy.window.as_ref().is_some_and(|w| matches!(window::standing(w, now), Standing::Shut(_)));
+        match policy.mode {
+            ApplyMode::Manual => hold = Hold::Waits(BlockCode::ManualMode),
+            ApplyMode::Undisruptive => hold = Hold::Waits(BlockCode::UndisruptiveMode),
+            ApplyMode::Auto if shut && matches!(hold, Hold::No) => hold = Hold::Waits(BlockCode::Window),
+            ApplyMode::Auto => {}
+        }
+    }
+    hold
+}
+
 /// Instances of a profile that a node has once converged.
 fn provided(node: &NodePlan, observed: &Observed, profile: ProfileName) -> u32 {
     let profile = observed.nodes.get(&node.name).map_or(profile, |n| movers::meant(n, profile));
@@ -91,8 +145,10 @@ fn provided(node: &NodePlan, observed: &Observed, profile: ProfileName) -> u32 {
 }
 
 fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {
-    let (workload_kind, namespace, name) = match &binding.target {
-        Target::Kubernetes { kind, namespace, name, .. } => (kind.clone(), namespace.clone(), name.clone()),
+    let (workload_kind, namespace, name, container) = match &binding.target {
+        Target::Kubernetes { kind, namespace, name, container } => {
+            (kind.clone(), namespace.clone(), name.clone(), container.clone())
+        }
         Target::Systemd { .. } | Target::Command { .. } => Default::default(),
     };
     let kind = StepKind::BindWorkload {
@@ -100,6 +156,7 @@ fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {
         workload_kind,
         namespace,
         name,
+        container,
         profile,
         per_replica: binding.per_replica,
     };

@@ -29,13 +29,20 @@ pub enum Ruling {
 pub struct Court<'a> {
     policy: Option<&'a Policy>,
     bindings: &'a [Binding],
-    pods: BTreeMap<(&'a str, &'a str), &'a Pod>,
+    pods: &'a Pods<'a>,
+}
+
+/// Pods by namespace and name.
+pub type Pods<'a> = BTreeMap<(&'a str, &'a str), &'a Pod>;
+
+/// Pods by namespace and name, for all courts of a plan.
+pub fn index(cluster: &ObservedCluster) -> Pods<'_> {
+    cluster.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect()
 }
 
 impl<'a> Court<'a> {
     /// A court for one node.
-    pub fn new(desired: &'a DesiredNode, cluster: &'a ObservedCluster) -> Self {
-        let pods = cluster.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect();
+    pub fn new(desired: &'a DesiredNode, pods: &'a Pods<'a>) -> Self {
         Court { policy: desired.policy.as_ref(), bindings: &desired.bindings, pods }
     }
 
@@ -54,8 +61,17 @@ impl<'a> Court<'a> {
         self.bindings.iter().find(|b| b.name == name && matches!(b.target, Target::Command { .. }))
     }
 
-    /// Judges one user.
-    pub fn judge(&self, user: &User) -> Ruling {
+    /// Judges one user, whose disruption budgets these are.
+    pub fn judge(&self, user: &User, budgets: &[String]) -> Ruling {
+        if budgets.len() > 1 {
+            // The eviction API answers 500 then (kubernetes.io, api-eviction).
+            return no(
+                BlockCode::TwoBudgets,
+                user,
+                &format!("{} cover it, and the API server evicts no pod of several budgets", budgets.join(" and ")),
+                "leave it one PodDisruptionBudget",
+            );
+        }
         match user {
             User::Pod { namespace, name } => match self.pod(namespace, name) {
                 Some(pod) => self.judge_pod(pod),

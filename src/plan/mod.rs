@@ -29,16 +29,23 @@ use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
 ///
 /// Free instances of the cluster are promised once: the plans of two nodes never count on the same one.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    let pods = drain::index(&observed.cluster);
     let mut promises = order::Promises::new(observed);
-    let nodes: Vec<NodePlan> = desired
-        .nodes
-        .iter()
-        .map(|(name, wanted)| match observed.nodes.get(name) {
-            Some(node) => node::plan(wanted, node, observed, &mut promises, now),
+    let mut prepared = Vec::new();
+    for wanted in desired.nodes.values() {
+        let node = observed.nodes.get(&wanted.node);
+        prepared.push((wanted, node.map(|node| node::prepare(wanted, node, &pods))));
+    }
+    // What any node destroys is nobody's place, also where that node is planned later.
+    prepared.iter().filter_map(|(_, prepared)| prepared.as_ref()).for_each(|p| p.withdraw(&mut promises));
+    let nodes: Vec<NodePlan> = prepared
+        .into_iter()
+        .map(|(wanted, prepared)| match prepared {
+            Some(prepared) => node::plan(prepared, observed, &mut promises, now),
             None => node::unobserved(wanted, now),
         })
         .collect();
-    let cluster = bindings::plan(desired, observed, &nodes);
+    let cluster = bindings::plan(desired, observed, &nodes, now);
     let summary = summary(&cluster, &nodes);
     Plan { format_version: FORMAT_VERSION.to_owned(), desired: desired.revision.clone(), cluster, nodes, summary }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{GpuInstance, Known, ObservedCluster, ObservedNode, User};
+use crate::model::observed::{GpuInstance, Known, ObservedCluster, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
 use crate::model::profile::ProfileName;
 
@@ -26,6 +26,8 @@ pub struct Mover {
     pub needs: BTreeMap<String, u32>,
     /// Labels of the nodes that a pod may run on.
     pub selector: BTreeMap<String, String>,
+    /// Whether it can't run on another node.
+    pub stays: bool,
     /// The disruption budgets of a pod: `namespace/name`.
     pub budgets: Vec<String>,
     /// What is said of it.
@@ -101,8 +103,7 @@ pub fn find(
             }
         }
         // The first instance of a GPU can't be created, and its mode not changed, while somebody uses the whole of it.
-        let first = !chosen.create.is_empty() && target.gpu.instances.is_empty();
-        if chosen.mode != target.gpu.mig.current || first {
+        if chosen.mode != target.gpu.mig.current || chosen.makes_first() {
             match &target.gpu.users {
                 Known::Known(users) => users.iter().for_each(|user| {
                     movers.entry(user.clone()).or_default().gpus.insert(g);
@@ -125,12 +126,15 @@ pub fn find(
         let frees = held.iter().filter(|at| !loses.contains(at)).copied().collect();
         let needs = needs(desired, node, court, &user);
         let budgets = budgets(cluster, court, &user);
-        let selector = match &user {
-            User::Pod { namespace, name } => court.pod(namespace, name).map(|p| p.node_selector.clone()),
+        let pod = match &user {
+            User::Pod { namespace, name } => court.pod(namespace, name),
             User::Unit(_) | User::Command(_) | User::Process { .. } => None,
         };
-        let ruling = court.judge(&user);
-        Mover { user, loses, gpus, frees, needs, selector: selector.unwrap_or_default(), budgets, ruling }
+        let selector = pod.map(|pod| pod.node_selector.clone());
+        let daemon = pod.and_then(|pod| pod.owner.as_ref()).is_some_and(|owner| owner.kind == "DaemonSet");
+        let stays = daemon || !matches!(user, User::Pod { .. });
+        let ruling = court.judge(&user, &budgets);
+        Mover { user, loses, gpus, frees, needs, selector: selector.unwrap_or_default(), stays, budgets, ruling }
     });
     (all.collect(), blocks)
 }
@@ -173,9 +177,14 @@ fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &U
     }
 }
 
+/// The budgets that count an eviction of the user, in a fixed order. One that terminates is counted already.
 fn budgets(cluster: &ObservedCluster, court: &Court<'_>, user: &User) -> Vec<String> {
     let User::Pod { namespace, name } = user else { return Vec::new() };
-    let Some(owner) = court.pod(namespace, name).and_then(|pod| pod.owner.as_ref()) else { return Vec::new() };
+    let Some(pod) = court.pod(namespace, name).filter(|pod| pod.phase != PodPhase::Terminating) else {
+        return Vec::new();
+    };
+    let Some(owner) = &pod.owner else { return Vec::new() };
     let covers = |b: &&crate::model::Budget| &b.namespace == namespace && b.workload == owner.name;
-    cluster.budgets.iter().filter(covers).map(|b| format!("{}/{}", b.namespace, b.name)).collect()
+    let names = cluster.budgets.iter().filter(covers).map(|b| format!("{}/{}", b.namespace, b.name));
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -11,7 +11,7 @@ use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{ApplyMode, ModeChange, ResetRule};
 
 use super::cost;
-use super::drain::{Court, Ruling, user_name};
+use super::drain::{Court, Pods, Ruling, user_name};
 use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
 use super::report::{self, Told};
@@ -56,17 +56,39 @@ fn empty(desired: &DesiredNode, now: Timestamp) -> NodePlan {
     }
 }
 
-/// Plans a node.
-pub fn plan(
-    desired: &DesiredNode,
-    node: &ObservedNode,
-    observed: &Observed,
-    promises: &mut Promises,
-    now: Timestamp,
-) -> NodePlan {
-    let court = Court::new(desired, &observed.cluster);
-    let (mut targets, node_blocks) = target::choose(desired, node, &court);
+/// A node whose GPUs' targets are chosen, and whose steps are still to be laid.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    desired: &'a DesiredNode,
+    node: &'a ObservedNode,
+    court: Court<'a>,
+    targets: Vec<GpuTarget<'a>>,
+    blocks: Vec<Block>,
+}
+
+/// Chooses what a node's GPUs become.
+pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
+    let court = Court::new(desired, pods);
+    let (mut targets, blocks) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
+    Prepared { desired, node, court, targets, blocks }
+}
+
+impl Prepared<'_> {
+    /// Takes what this node destroys out of what is promised to anybody.
+    pub fn withdraw(&self, promises: &mut Promises) {
+        for target in &self.targets {
+            let doomed = target.chosen.iter().flat_map(|c| &c.destroy).filter_map(|&i| target.gpu.instances.get(i));
+            for instance in doomed.filter(|i| !i.in_use()) {
+                promises.withdraw(&self.node.name, &instance.profile.resource());
+            }
+        }
+    }
+}
+
+/// Plans a node.
+pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises, now: Timestamp) -> NodePlan {
+    let Prepared { desired, node, court, mut targets, blocks: node_blocks } = prepared;
     let (movers, unseen) = movers::find(desired, node, &observed.cluster, &targets, &court);
     for (g, blocks) in unseen {
         if let Some(target) = targets.get_mut(g) {
@@ -101,20 +123,24 @@ pub fn plan(
         .filter(|g| targets.get(*g).is_some_and(|t| t.chosen.is_some() && t.blocks.is_empty()))
         .filter(|_| desired.blocked.is_empty())
         .collect();
-    withdraw(promises, node, &targets);
     let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods);
     let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods };
-    let before = promises.clone();
+    let nobody = Terms { movable: &[], ..terms };
+    // Taken back where it turns out that nobody moves after all.
+    let before = (!movable.is_empty()).then(|| promises.clone());
     let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
-    if !laid.stranded.is_empty() {
-        blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
-        // Nobody moves then: what the rounds would have made and freed is not there, and what they were promised is.
-        *promises = before;
-        laid = order::lay(&node.name, &targets, &movers, &Terms { movable: &[], ..terms }, promises);
-    }
     let ground =
         Ground { desired, node, cluster: &observed.cluster, targets: &targets, movers: &movers, court: &court };
-    let laying = steps::lay(&ground, &mut laid);
+    let mut laying = steps::lay(&ground, &mut laid);
+    if blocked.is_empty() {
+        blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
+        blocked.extend(laying.homeless.iter().map(homeless));
+        if let Some(before) = before.filter(|_| !blocked.is_empty()) {
+            *promises = before;
+            laid = order::lay(&node.name, &targets, &movers, &nobody, promises);
+            laying = steps::lay(&ground, &mut laid);
+        }
+    }
     let mut plan = empty(desired, now);
     plan.steps = if desired.blocked.is_empty() { laying.steps.clone() } else { Vec::new() };
     hold_steps(desired, &mut plan.steps, &mut waiting, now);
@@ -227,9 +253,9 @@ fn forbid_modes(desired: &DesiredNode, targets: &mut [GpuTarget<'_>]) {
         let Some(chosen) = &target.chosen else { continue };
         let gpu = target.gpu;
         let used = gpu.users.known().is_none_or(|u| !u.is_empty());
-        let first = !chosen.create.is_empty() && gpu.instances.is_empty();
-        let switches = chosen.mode != gpu.mig.current || chosen.mode != gpu.mig.pending;
-        let in_use = used && (switches || first) || switches && gpu.instances.iter().any(GpuInstance::in_use);
+        let switches = chosen.mode != gpu.mig.current;
+        let in_use =
+            used && (switches || chosen.makes_first()) || switches && gpu.instances.iter().any(GpuInstance::in_use);
         let mut block = |code, message: &str, hint: &str| {
             target.blocks.push(Block {
                 code,
@@ -299,12 +325,12 @@ fn provided(targets: &[GpuTarget<'_>], resource: &str) -> u32 {
     u32::try_from(targets.iter().map(of).sum::<usize>()).unwrap_or(u32::MAX)
 }
 
-fn withdraw(promises: &mut Promises, node: &ObservedNode, targets: &[GpuTarget<'_>]) {
-    for target in targets {
-        let doomed = target.chosen.iter().flat_map(|c| &c.destroy).filter_map(|&i| target.gpu.instances.get(i));
-        for instance in doomed.filter(|i| !i.in_use()) {
-            promises.withdraw(&node.name, &instance.profile.resource());
-        }
+fn homeless(user: &User) -> Block {
+    Block {
+        code: BlockCode::NoCapacity,
+        message: "it is bound and stopped, and every instance that it could be given is in use".to_owned(),
+        object: user_name(user),
+        hint: "`sectile status` tells who uses them".to_owned(),
     }
 }
 

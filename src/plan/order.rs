@@ -18,6 +18,8 @@ use super::target::GpuTarget;
 #[derive(Clone, Debug)]
 pub struct Promises {
     free: BTreeMap<String, BTreeMap<String, u32>>,
+    /// What was promised to pods of other nodes.
+    given: BTreeMap<String, BTreeMap<String, u32>>,
     labels: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -26,7 +28,7 @@ impl Promises {
     pub fn new(observed: &Observed) -> Self {
         let labels =
             observed.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.labels.known()?.clone())));
-        Promises { free: observed.cluster.free.clone(), labels: labels.collect() }
+        Promises { free: observed.cluster.free.clone(), given: BTreeMap::new(), labels: labels.collect() }
     }
 
     /// Takes back what a node's own plan destroys, so that nobody counts on it.
@@ -34,6 +36,11 @@ impl Promises {
         if let Some(n) = self.free.get_mut(node).and_then(|free| free.get_mut(resource)) {
             *n = n.saturating_sub(1);
         }
+    }
+
+    /// How many of a resource on a node were promised to pods of other nodes.
+    fn given(&self, node: &str, resource: &str) -> u32 {
+        self.given.get(node).and_then(|given| given.get(resource)).copied().unwrap_or(0)
     }
 
     /// Promises places on one other node that bears the labels; its name.
@@ -55,6 +62,7 @@ impl Promises {
             if let Some(have) = free.get_mut(resource) {
                 *have -= n;
             }
+            *self.given.entry(name.clone()).or_default().entry(resource.clone()).or_default() += n;
         }
         Some(name.clone())
     }
@@ -80,6 +88,8 @@ pub struct Round {
     pub destroys: Vec<(usize, usize)>,
     /// GPUs whose mode changes.
     pub modes: Vec<usize>,
+    /// GPUs whose mode is right, and only pending otherwise: that is taken back, which disturbs nobody.
+    pub settles: Vec<usize>,
     /// Instances created: GPU and index into its `create`.
     pub creates: Vec<(usize, usize)>,
 }
@@ -108,7 +118,7 @@ struct State<'a> {
 }
 
 /// What the rounds must keep to.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// Movers that may move now, in order; with none, only round 0 is laid.
     pub movable: &'a [usize],
@@ -129,6 +139,7 @@ pub fn lay(
     promises: &mut Promises,
 ) -> Laid {
     let mut state = State::new(targets, movers, terms.active);
+    state.spare(node, promises);
     let mut laid = Laid { rounds: vec![state.undisruptive()], ..Laid::default() };
     let mut left: Vec<usize> = terms.movable.to_vec();
     while !left.is_empty() {
@@ -203,6 +214,19 @@ impl<'a> State<'a> {
         state
     }
 
+    /// Leaves free what was promised to pods of other nodes.
+    fn spare(&mut self, node: &str, promises: &Promises) {
+        let mut given: BTreeMap<String, u32> = BTreeMap::new();
+        self.free.retain(|slot| {
+            let resource = slot.profile.resource();
+            let promised = promises.given(node, &resource);
+            let left = given.entry(resource).or_insert(promised);
+            let spared = *left > 0;
+            *left = left.saturating_sub(1);
+            !spared
+        });
+    }
+
     /// Whether nobody who must move is left on the instance once `leaving` are gone.
     fn vacated(&self, at: (usize, usize), leaving: &[usize]) -> bool {
         let on_it = |m: &usize| self.movers.get(*m).is_some_and(|mover| mover.loses.contains(&at));
@@ -213,6 +237,13 @@ impl<'a> State<'a> {
     fn gpu_idle(&self, g: usize, leaving: &[usize]) -> bool {
         let on_it = |m: &usize| self.movers.get(*m).is_some_and(|mover| mover.gpus.contains(&g));
         (0..self.movers.len()).filter(on_it).all(|m| self.gone.contains(&m) || leaving.contains(&m))
+    }
+
+    /// Whether somebody who is not gone uses the GPU as a whole, or nobody knows.
+    fn whole_gpu_used(&self, g: usize) -> bool {
+        let gone = |user: &User| self.gone.iter().filter_map(|&m| self.movers.get(m)).any(|mover| mover.user == *user);
+        let users = self.targets.get(g).and_then(|t| t.gpu.users.known());
+        users.is_none_or(|users| !users.iter().all(gone))
     }
 
     fn doomed(&self, g: usize) -> Vec<(usize, usize)> {
@@ -259,11 +290,9 @@ impl<'a> State<'a> {
         let Some(target) = self.targets.get(g) else { return false };
         let Some(chosen) = &target.chosen else { return false };
         let current = self.mode.get(&g).copied().unwrap_or(chosen.mode);
-        let pending = if current == target.gpu.mig.current { target.gpu.mig.pending } else { current };
-        let differs = current != chosen.mode || pending != chosen.mode;
         let empty =
             (0..target.gpu.instances.len()).all(|i| !self.present.contains(&(g, i)) || removed.contains(&(g, i)));
-        differs && empty && self.gpu_idle(g, leaving)
+        current != chosen.mode && empty && self.gpu_idle(g, leaving)
     }
 
     /// Round 0: what disturbs nobody. On a GPU where somebody must still move, an idle instance goes now only where
@@ -275,18 +304,26 @@ impl<'a> State<'a> {
             let mode = self.mode.get(&g).copied().unwrap_or(false);
             let crowded = !self.gpu_idle(g, &[]);
             let gains = self.creatable(g, &idle, mode).len() > self.creatable(g, &BTreeSet::new(), mode).len();
-            let removed = if !crowded || gains { idle } else { BTreeSet::new() };
+            // The first instance of a GPU can't be made beside somebody who uses the whole of it.
+            let first = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.makes_first());
+            let barred = first && self.whole_gpu_used(g);
+            let removed = if !crowded || (gains && !barred) { idle } else { BTreeSet::new() };
             let switch = self.mode_due(g, &removed, &[]);
             let then =
                 if switch { self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode) } else { mode };
-            // The first instance of a GPU can't be made beside somebody who uses the whole of it.
-            let barred = crowded && self.targets.get(g).is_some_and(|t| t.gpu.instances.is_empty());
             if !barred {
                 round.creates.extend(self.creatable(g, &removed, then));
             }
             round.destroys.extend(removed);
             if switch {
                 round.modes.push(g);
+            }
+            let settles = |t: &GpuTarget<'_>| {
+                let mode = t.gpu.mig;
+                t.chosen.as_ref().is_some_and(|c| c.mode == mode.current && mode.pending != mode.current)
+            };
+            if self.targets.get(g).is_some_and(settles) {
+                round.settles.push(g);
             }
         }
         self.commit(&round);
@@ -324,12 +361,16 @@ impl<'a> State<'a> {
         let mut trial = promises.clone();
         for (at, &m) in chosen.iter().enumerate() {
             let Some(mover) = self.movers.get(m) else { return Err(at) };
-            let may_leave = matches!(mover.user, User::Pod { .. });
             let place = if mover.needs.is_empty() {
                 Place::Ends
             } else if let Some(slots) = pick(&mut before, &mut Vec::new(), &mover.needs) {
+                for slot in &slots {
+                    trial.withdraw(node, &slot.profile.resource());
+                }
                 Place::Here(slots)
-            } else if let Some(name) = may_leave.then(|| trial.promise(node, &mover.needs, &mover.selector)).flatten() {
+            } else if let Some(name) =
+                (!mover.stays).then(|| trial.promise(node, &mover.needs, &mover.selector)).flatten()
+            {
                 Place::Elsewhere(name)
             } else if let Some(slots) = pick(&mut before, &mut after, &mover.needs) {
                 Place::Here(slots)

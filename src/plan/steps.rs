@@ -37,6 +37,8 @@ pub struct Laying {
     pub steps: Vec<Step>,
     /// By round.
     pub round_ms: Vec<u64>,
+    /// Who is bound, stopped, and finds no free instance.
+    pub homeless: Vec<User>,
     disruptive: bool,
 }
 
@@ -94,12 +96,24 @@ impl Ground<'_> {
     fn round(&self, laying: &mut Laying, last: &[u32], round: &Round) -> Vec<u32> {
         let in_cluster = self.node.cluster.is_some();
         let policy = self.policy();
-        let units: Vec<String> =
-            policy.clients.systemd.iter().filter(|u| self.node.units.contains_key(*u)).cloned().collect();
+        let units: Vec<String> = policy
+            .clients
+            .systemd
+            .iter()
+            .filter(|u| self.node.units.get(u.as_str()).is_some_and(|s| s.active))
+            .cloned()
+            .collect();
         let creates = round.creates.iter().filter_map(|&(g, c)| {
             let new = self.targets.get(g)?.chosen.as_ref()?.create.get(c)?;
             Some(StepKind::CreateInstance { slot: new.slot.clone(), compute: new.compute.clone() })
         });
+        let settles = round
+            .settles
+            .iter()
+            .filter_map(|&g| self.targets.get(g))
+            .map(|t| StepKind::SetMigMode { gpu: t.gpu.uuid.clone(), enabled: t.gpu.mig.current });
+        let settled = laying.each(last, &[], settles);
+        let last = if settled.is_empty() { last } else { settled.as_slice() };
         if round.moves.is_empty() && round.destroys.is_empty() && round.modes.is_empty() {
             let made = laying.each(last, &[], creates);
             if made.is_empty() {
@@ -264,7 +278,10 @@ impl Ground<'_> {
                 continue;
             }
             let needs = BTreeMap::from([(movers::meant(self.node, binding.profile).resource(), binding.per_replica)]);
-            let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs) else { continue };
+            let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs) else {
+                laying.homeless.push(user);
+                continue;
+            };
             if let Some(kind) = self.start(&user, slots) {
                 laying.push(last, &[], kind);
             }

@@ -43,6 +43,13 @@ pub struct Chosen {
     pub warnings: Vec<String>,
 }
 
+impl Chosen {
+    /// Whether the first instance is made on a GPU that has none then: nobody may use the whole of it.
+    pub fn makes_first(&self) -> bool {
+        !self.create.is_empty() && self.keep.is_empty()
+    }
+}
+
 /// A GPU and what is to become of it.
 #[derive(Debug)]
 pub struct GpuTarget<'a> {
@@ -147,7 +154,7 @@ fn weight(instance: &GpuInstance, court: &Court<'_>) -> u64 {
     match instance.all_users() {
         Known::Unknown => cost::REFUSED,
         Known::Known(users) => {
-            let of = |user| match court.judge(user) {
+            let of = |user| match court.judge(user, &[]) {
                 Ruling::Move(_) => cost::USER,
                 Ruling::No(_) => cost::REFUSED,
             };

@@ -1,12 +1,12 @@
 //! The simulated cluster behind its port, with the API server's answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::world::{SimBudget, SimPod, SimWorkload, World};
 use super::{Shared, lock};
 use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
-use crate::model::{Binding, Budget, ObservedCluster, Pod, ProfileName, Target, catalogue};
-use crate::ports::{Cluster, Eviction, Port, PortError, Removal};
+use crate::model::{Budget, ObservedCluster, Pod};
+use crate::ports::{Cluster, Eviction, Port, PortError, Removal, Request};
 
 /// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
 const CLIENTS_START_MS: i64 = 4_300;
@@ -128,24 +128,21 @@ impl Cluster for SimCluster {
         Ok(Eviction::Accepted)
     }
 
-    async fn bind(&self, binding: &Binding) -> Port<()> {
-        let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else {
-            return Err(error("400", format!("binding {} is about no Kubernetes object", binding.name)));
-        };
+    async fn bind(&self, request: &Request<'_>) -> Port<()> {
+        let Request { kind, namespace, name, container: _, profile, per_replica } = *request;
         let mut world = lock(&self.world);
-        let profile = world.resolved(binding.profile);
-        let same = |w: &&mut SimWorkload| w.kind == *kind && w.namespace == *namespace && w.name == *name;
+        let same = |w: &&mut SimWorkload| w.kind == kind && w.namespace == namespace && w.name == name;
         let Some(workload) = world.workloads.iter_mut().find(same) else {
             return Err(error("404", format!("the cluster has no {kind} {namespace}/{name}")));
         };
-        if workload.profile == Some(profile) && workload.per_replica == binding.per_replica {
+        if workload.profile == Some(profile) && workload.per_replica == per_replica {
             return Ok(());
         }
         if kind == "Job" {
             return Err(error("422", format!("the pod template of Job {namespace}/{name} is immutable")));
         }
         workload.profile = Some(profile);
-        workload.per_replica = binding.per_replica;
+        workload.per_replica = per_replica;
         world.pass(0);
         Ok(())
     }
@@ -179,17 +176,6 @@ impl World {
             workload: budget.workload.clone(),
             allowed: budget.max_unavailable.saturating_sub(unavailable),
         }
-    }
-
-    /// The exact name of what the tree calls a profile: its own where a board of the cluster offers that, else that of
-    /// the first board that it can mean.
-    fn resolved(&self, name: ProfileName) -> ProfileName {
-        let gpus = self.nodes.values().filter(|node| node.in_cluster).flat_map(|node| &node.gpus);
-        let boards: BTreeSet<&str> = gpus.map(|gpu| gpu.board.as_str()).collect();
-        let geometries = boards.into_iter().filter_map(|board| catalogue::by_id(board)?.geometry());
-        let meant =
-            geometries.filter_map(|geometry| geometry.resolve(name).map(|(profile, bent)| (bent, profile.name)));
-        meant.min_by_key(|(bent, meant)| (*meant != name, *bent)).map_or(name, |(_, meant)| meant)
     }
 }
 

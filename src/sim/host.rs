@@ -35,7 +35,8 @@ impl SimHost {
 impl Host for SimHost {
     async fn units(&self, names: &BTreeSet<String>) -> Port<BTreeMap<String, UnitState>> {
         let mut world = lock(&self.world);
-        let units = self.node(&mut world)?.units.iter().filter(|(name, _)| names.contains(*name));
+        let units = self.node(&mut world)?.units.iter();
+        let units = units.filter(|(name, unit)| names.contains(*name) || !unit.devices.is_empty());
         let state = |unit: &super::world::SimUnit| UnitState { active: unit.active, devices: unit.devices.clone() };
         Ok(units.map(|(name, unit)| (name.clone(), state(unit))).collect())
     }

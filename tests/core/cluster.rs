@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sectile::model::observed::{Known, PodPhase};
-use sectile::model::{Binding, Source, Target};
-use sectile::ports::{Clock, Cluster, Eviction, Port, Removal};
+
+use sectile::ports::{Clock, Cluster, Eviction, Port, Removal, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::lock;
@@ -22,11 +22,9 @@ fn remove(cluster: &SimCluster, name: &str, how: Removal) -> Port<Eviction> {
     ready(cluster.remove_pod("x", name, &uid, how))
 }
 
-fn binding(kind: &str, name: &str, profile: &str, per_replica: u32) -> Binding {
-    let target = Target::Kubernetes { kind: kind.into(), namespace: "x".into(), name: name.into(), container: None };
-    let source = Source { file: "layouts/x.toml".into(), line: 1 };
+fn request<'a>(kind: &'a str, name: &'a str, profile: &str, per_replica: u32) -> Request<'a> {
     let profile = profile.parse().unwrap();
-    Binding { name: name.into(), target, profile, per_replica, manage: true, source }
+    Request { kind, namespace: "x", name, container: None, profile, per_replica }
 }
 
 /// Two pods run under a budget.
@@ -186,23 +184,19 @@ fn a_binding_sets_the_template_and_the_workload_rolls() {
     let cluster =
         cluster(&(fleet + &workload("Deployment", "w", 1, "1g.10gb", "") + &workload("Job", "j", 0, "1g.10gb", "")));
     lock(&cluster.world).pass(10_000);
-    // The tree may leave the memory to the board.
-    ready(cluster.bind(&binding("Deployment", "w", "2g", 1))).unwrap();
+    ready(cluster.bind(&request("Deployment", "w", "2g.20gb", 1))).unwrap();
     let requests = || ready(cluster.observe()).unwrap().workloads[0].requests.clone();
     assert_eq!(requests(), BTreeMap::from([("nvidia.com/mig-2g.20gb".to_owned(), 1)]));
     assert_eq!(ready(cluster.observe()).unwrap().pods.len(), 2, "it surges");
     lock(&cluster.world).pass(60_000);
     let pods = ready(cluster.observe()).unwrap().pods;
     assert_eq!((pods.len(), pods[0].requests.clone()), (1, requests()));
-    ready(cluster.bind(&binding("Deployment", "w", "2g.20gb", 1))).unwrap();
+    ready(cluster.bind(&request("Deployment", "w", "2g.20gb", 1))).unwrap();
     assert_eq!(ready(cluster.observe()).unwrap().pods, pods, "the same again changes nothing");
-    let code = |kind, name, profile| ready(cluster.bind(&binding(kind, name, profile, 1))).unwrap_err().code;
-    assert_eq!(code("Deployment", "nobody", "1g"), "404");
-    assert_eq!(code("Job", "j", "2g"), "422");
-    assert_eq!(ready(cluster.bind(&binding("Job", "j", "1g", 1))), Ok(()), "nothing to change");
-    let unit = Target::Systemd { unit: "u".into(), env: "E".into() };
-    let unit = Binding { target: unit, ..binding("Deployment", "w", "1g", 1) };
-    assert_eq!(ready(cluster.bind(&unit)).unwrap_err().code, "400");
+    let code = |kind, name, profile| ready(cluster.bind(&request(kind, name, profile, 1))).unwrap_err().code;
+    assert_eq!(code("Deployment", "nobody", "1g.10gb"), "404");
+    assert_eq!(code("Job", "j", "2g.20gb"), "422");
+    assert_eq!(ready(cluster.bind(&request("Job", "j", "1g.10gb", 1))), Ok(()), "nothing to change");
 }
 
 #[test]

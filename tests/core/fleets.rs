@@ -8,7 +8,7 @@ use sectile::execute::{Machine, News, Outcome, Ports, at_once, drive, observe};
 use sectile::gpu::Gpus;
 use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision};
 use sectile::plan;
-use sectile::ports::{Clock as _, Cluster as _};
+use sectile::ports::{Clock as _, Cluster as _, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::driver::SimDriver;
@@ -110,22 +110,17 @@ impl Run {
         for _ in 0..12 {
             let (desired, observed, plan) = self.plan();
             let due = |n: &&NodePlan| n.steps.iter().any(|s| s.waits.is_none());
-            let idle = !plan.nodes.iter().any(|n| due(&n)) && plan.cluster.steps.is_empty();
+            let idle = !plan.nodes.iter().any(|n| due(&n)) && plan.cluster.steps.iter().all(|s| s.waits.is_some());
             plans.push(plan.clone());
             if idle {
                 return Ended { plans, after: observed };
             }
-            for binding in &desired.bindings {
-                let step = plan.cluster.steps.iter().any(|s| {
-                    matches!(&s.kind, sectile::model::StepKind::BindWorkload { binding: b, .. } if *b == binding.name)
-                });
-                if step {
-                    at_once(self.cluster().bind(binding)).unwrap().unwrap();
-                }
-            }
             for node in plan.nodes.iter().filter(due) {
                 let (outcome, news) = self.node(node, &desired, &observed);
                 assert!(matches!(outcome, Outcome::Done | Outcome::Held { .. }), "{outcome:?} {news:?}");
+            }
+            for step in plan.cluster.steps.iter().filter(|s| s.waits.is_none()) {
+                at_once(self.cluster().bind(&Request::of(&step.kind).unwrap())).unwrap().unwrap();
             }
         }
         let last = plans.last().unwrap();

@@ -379,6 +379,7 @@ fn every_kind_of_step_is_a_sentence() {
             workload_kind: "Deployment".into(),
             namespace: "inference".into(),
             name: "llama-chat".into(),
+            container: None,
             profile: profile("3g.40gb"),
             per_replica: 2,
         },

@@ -231,7 +231,7 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
     if moved != users {
         found.add(Invariant::Verdicts, None, "who is moved is not who is listed as moving");
     }
-    for user in &moved {
+    for user in &end.moved {
         let loses = seen.gpus.iter().any(|gpu| {
             let on = |users: &Known<Vec<User>>| users.known().is_some_and(|u| u.contains(user));
             let slot = |i: &crate::model::GpuInstance| SlotRef {
@@ -240,12 +240,14 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
                 placement: i.placement,
             };
             let destroyed = gpu.instances.iter().any(|i| on(&i.all_users()) && end.destroyed.contains(&slot(i)));
-            let first = gpu.instances.is_empty() && end.created.iter().any(|s| s.gpu == gpu.uuid);
+            let kept = plan.gpus.iter().any(|g| g.uuid == gpu.uuid && !g.keep.is_empty());
+            let first = !kept && end.created.iter().any(|s| s.gpu == gpu.uuid);
             let switched = end.modes.get(&gpu.uuid) != Some(&gpu.mig.current);
             destroyed || on(&gpu.users) && (first || switched)
         });
         // Units and commands also move when they hold something else than they are bound to.
-        let rebound = !matches!(user, User::Pod { .. }) && !holds_its_own(wanted, seen, user);
+        let bound = matches!(user, User::Unit(_) | User::Command(_));
+        let rebound = bound && !holds_its_own(wanted, seen, user);
         if !loses && !rebound {
             found.add(Invariant::Verdicts, None, format!("{user} is moved without need"));
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
+use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
 
 crate::model::plan::closed_list! {
@@ -103,6 +104,7 @@ fn check_node(wanted: &DesiredNode, seen: &ObservedNode, observed: &Observed, pl
     waves(plan, found);
     let end = walk::walk(wanted, seen, &observed.cluster, plan, found);
     goal::check(wanted, seen, &observed.cluster, plan, &end, found);
+    held(wanted, plan, found);
     if plan.lower_bound > plan.cost || (plan.optimal && plan.lower_bound != plan.cost) {
         found.add(Invariant::Sums, None, "the bound is above the cost, or optimal is said without a proof");
     }
@@ -132,6 +134,29 @@ fn order(steps: &[Step], found: &mut Findings) {
             found.add(Invariant::Waits, Some(step.id), "it waits for something that does not open by itself");
         }
         seen.insert(step.id);
+    }
+}
+
+/// What must wait does, and where something is blocked nobody is disturbed.
+fn held(wanted: &DesiredNode, plan: &NodePlan, found: &mut Findings) {
+    let now: Option<jiff::Timestamp> = plan.observed_at.parse().ok();
+    let policy = wanted.policy.as_ref();
+    let shut = policy.and_then(|p| p.window.as_ref()).is_some_and(|window| {
+        now.is_none_or(|now| matches!(super::window::standing(window, now), super::window::Standing::Shut(_)))
+    });
+    let mode = policy.map(|p| p.mode).unwrap_or_default();
+    for step in plan.steps.iter().filter(|step| step.waits.is_none()) {
+        let refused = mode == ApplyMode::Manual || (step.disruptive && (shut || mode == ApplyMode::Undisruptive));
+        if refused {
+            found.add(Invariant::Waits, Some(step.id), "the policy says that it must wait");
+        }
+        if step.disruptive && !plan.blocked.is_empty() {
+            found.add(
+                Invariant::Verdicts,
+                Some(step.id),
+                "it disturbs somebody while something on the node is blocked",
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::model::desired::{DesiredNode, Goal, Target};
 use crate::model::geometry::Placement;
 use crate::model::observed::{Known, NodeInCluster, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
 use crate::model::plan::{GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
-use crate::model::policy::ModeChange;
+use crate::model::policy::{DaemonSets, ModeChange, ResetRule};
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::{Findings, Invariant, rules};
@@ -47,10 +47,16 @@ struct Walk<'a> {
     paused: bool,
     leaving: BTreeSet<User>,
     evicted: BTreeMap<String, u32>,
+    /// Pods evicted since the last taint.
+    down: u32,
+    /// Units that the last pause stopped.
+    stopped: Vec<String>,
     /// Workloads of evicted pods that nobody waited for yet.
     unready: BTreeSet<String>,
     /// Whether instances were made that nobody advertises yet.
     hidden: bool,
+    /// Whether this plan made instances that nobody advertises yet.
+    fresh: bool,
     /// Whether this plan has tainted the node.
     began: bool,
     /// GPUs whose mode was set and whose reset is due.
@@ -92,8 +98,11 @@ pub(super) fn walk(
         paused: in_cluster.clients_paused,
         leaving: BTreeSet::new(),
         evicted: BTreeMap::new(),
+        down: 0,
+        stopped: Vec::new(),
         unready: BTreeSet::new(),
         hidden: seen.cluster.is_some() && plan.gpus.iter().filter(|g| g.managed).any(|g| hides(g, &in_cluster)),
+        fresh: false,
         began: false,
         unreset: BTreeSet::new(),
     };
@@ -138,10 +147,11 @@ impl Walk<'_> {
             StepKind::Taint => {
                 self.cluster_only(step);
                 // One that an earlier run left is put on anew; one of this plan's own must have come off.
-                if (self.tainted && self.began) || !self.unready.is_empty() || self.hidden {
+                if (self.began && self.tainted) || self.fresh || !self.unready.is_empty() {
                     self.add(Invariant::Bracket, step, "the round before is not over");
                 }
                 self.began = true;
+                self.down = 0;
                 self.tainted = true;
             }
             StepKind::Untaint => {
@@ -166,22 +176,39 @@ impl Walk<'_> {
                     self.add(Invariant::Bracket, step, "clients are paused longer than need be: pods still leave");
                 }
                 self.paused = true;
+                self.stopped.clone_from(units);
             }
-            StepKind::ResumeClients { .. } => {
+            StepKind::ResumeClients { units } => {
+                if *units != self.stopped {
+                    self.add(Invariant::Foreign, step, "it starts other units than were stopped");
+                }
+                self.stopped.clear();
                 if !self.paused {
                     self.add(Invariant::Bracket, step, "it resumes what is not paused");
                 }
                 self.paused = false;
-                self.hidden = false;
+                (self.hidden, self.fresh) = (false, false);
             }
             StepKind::RefreshClients => {
                 self.cluster_only(step);
-                self.hidden = false;
+                (self.hidden, self.fresh) = (false, false);
             }
-            StepKind::EvictPod { namespace, pod, uid, .. } => self.evict(step, namespace, pod, uid),
+            StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } => {
+                self.evict(step, namespace, pod, uid);
+                self.manner(step, namespace, pod, *grace_period_s, *delete);
+            }
             StepKind::AwaitGone { pods, .. } => self.await_gone(step, pods),
             StepKind::AwaitReady { workloads, .. } => {
                 self.unready.retain(|key| !workloads.contains_key(key));
+                for (key, wanted) in workloads {
+                    let of = |w: &&crate::model::observed::WorkloadState| {
+                        format!("{} {}/{}", w.kind, w.namespace, w.name) == *key
+                    };
+                    let ready = self.cluster.workloads.iter().find(of).map_or(0, |w| w.ready);
+                    if *wanted < ready {
+                        self.add(Invariant::Target, step, format!("{key} had {ready} ready pods before"));
+                    }
+                }
                 if self.tainted {
                     self.add(Invariant::Bracket, step, "it waits for pods while the node is tainted");
                 }
@@ -192,14 +219,25 @@ impl Walk<'_> {
             StepKind::TerminateProcess { pid, name } => {
                 self.disturb(step, User::Process { pid: *pid, name: name.clone() });
             }
-            StepKind::StartUnit { unit, slots, .. } => self.start(step, User::Unit(unit.clone()), slots),
+            StepKind::StartUnit { unit, env, slots } => {
+                let bound = self
+                    .wanted
+                    .bindings
+                    .iter()
+                    .any(|b| matches!(&b.target, Target::Systemd { unit: u, env: e } if u == unit && e == env));
+                if !bound {
+                    self.add(Invariant::Foreign, step, "its UUIDs go into another variable than its binding says");
+                }
+                self.start(step, User::Unit(unit.clone()), slots);
+            }
             StepKind::ResumeCommand { workload, slots } => self.start(step, User::Command(workload.clone()), slots),
             StepKind::DestroyInstance { slot } => self.destroy(step, slot),
             StepKind::CreateInstance { slot, compute } => self.create(step, slot, compute),
             StepKind::SetMigMode { gpu, enabled } => {
                 self.switch(step, gpu);
                 self.end.modes.insert(gpu.clone(), *enabled);
-                if self.seen.gpus.iter().any(|g| g.uuid == *gpu && !g.mig.resetless) {
+                let resets = |g: &ObservedGpu| g.uuid == *gpu && !g.mig.resetless && g.mig.current != *enabled;
+                if self.seen.gpus.iter().any(resets) {
                     self.unreset.insert(gpu.clone());
                 }
             }
@@ -277,6 +315,23 @@ impl Walk<'_> {
         }
         self.leaving.insert(user.clone());
         self.end.moved.insert(user);
+    }
+
+    /// How a pod is removed is the policy's word, and no more pods are down at once than it allows.
+    fn manner(&mut self, step: &Step, namespace: &str, name: &str, grace_period_s: Option<u64>, delete: bool) {
+        let policy = self.wanted.policy.clone().unwrap_or_default();
+        let pod = self.cluster.pods.iter().find(|p| p.namespace == namespace && p.name == name);
+        let daemon = pod.and_then(|p| p.owner.as_ref()).is_some_and(|owner| owner.kind == "DaemonSet");
+        if delete != (daemon && policy.drain.daemonsets == DaemonSets::Delete) {
+            self.add(Invariant::Verdicts, step, "only a DaemonSet's pod is deleted, and only where the policy says so");
+        }
+        if grace_period_s != policy.drain.grace_period_s {
+            self.add(Invariant::Verdicts, step, "its grace is not the policy's");
+        }
+        self.down += 1;
+        if policy.budget.max_pods.is_some_and(|most| self.down > most) {
+            self.add(Invariant::Budgets, step, "more pods are down at once than the policy allows");
+        }
     }
 
     fn await_gone(&mut self, step: &Step, pods: &BTreeMap<String, String>) {
@@ -400,6 +455,7 @@ impl Walk<'_> {
     fn create(&mut self, step: &Step, slot: &SlotRef, compute: &[ComputeName]) {
         let Some(gpu) = self.gpu(step, &slot.gpu) else { return };
         self.hidden |= !compute.is_empty();
+        self.fresh |= !compute.is_empty();
         if self.end.modes.get(&slot.gpu) != Some(&true) || self.unreset.contains(&slot.gpu) {
             self.add(Invariant::Legal, step, "the GPU's MIG mode is off then");
         }
@@ -429,8 +485,14 @@ impl Walk<'_> {
     }
 
     fn switch(&mut self, step: &Step, uuid: &str) {
-        self.guarded(step, Guard::Unused);
         let Some(gpu) = self.gpu(step, uuid) else { return };
+        let settles = matches!(step.kind, StepKind::SetMigMode { enabled, .. }
+            if enabled == gpu.mig.current && gpu.mig.pending != enabled && self.end.modes.get(uuid) == Some(&enabled));
+        if settles {
+            // Only what is pending is taken back: nothing changes for anybody.
+            return;
+        }
+        self.guarded(step, Guard::Unused);
         if self.end.gpus.get(uuid).is_some_and(|papers| !papers.is_empty()) {
             self.add(Invariant::Legal, step, "the GPU has instances then");
         }
@@ -440,7 +502,11 @@ impl Walk<'_> {
         }
         let rules = self.wanted.policy.as_ref().map(|p| p.gpu).unwrap_or_default();
         let reset = matches!(step.kind, StepKind::ResetGpu { .. });
-        if rules.mode_change == ModeChange::Refuse || (reset && gpu.mig.resetless) {
+        let known = gpu.users.known().is_some_and(Vec::is_empty);
+        let used = !known || gpu.instances.iter().any(crate::model::GpuInstance::in_use);
+        let moved = used && rules.mode_change != ModeChange::Allow;
+        let refused = reset && (gpu.mig.resetless || rules.reset == ResetRule::Refuse);
+        if rules.mode_change == ModeChange::Refuse || moved || refused {
             self.add(Invariant::Verdicts, step, "the policy refuses it, or the board does not need it");
         }
         if self.seen.cluster.is_some() && !(self.tainted && self.paused) {
