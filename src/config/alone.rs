@@ -13,6 +13,7 @@ use crate::model::{Attribute, Goal, ProfileName, Target};
 pub fn check_alone(tree: &Tree) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     names(tree, &mut found);
+    objects(tree, &mut found);
     layouts(tree, &mut found);
     policies(tree, &mut found);
     for file in &tree.layouts {
@@ -35,6 +36,24 @@ fn names(tree: &Tree, found: &mut Vec<Diagnostic>) {
                     found.push(d.help("a workload's name is unique in the whole tree: rename or remove one"));
                 }
                 None => drop(seen.insert(name, (&file.path, entry))),
+            }
+        }
+    }
+}
+
+/// Two bindings that set the same container's request would undo each other for ever.
+fn objects(tree: &Tree, found: &mut Vec<Diagnostic>) {
+    let mut seen: Vec<(&Target, &str, &WorkloadEntry)> = Vec::new();
+    for file in &tree.layouts {
+        for entry in file.workloads.iter().filter(|entry| entry.binding.manage) {
+            match seen.iter().find(|(target, ..)| **target == entry.binding.target) {
+                Some((_, path, first)) => {
+                    let message = format!("{} sets what another binding sets", quote(&entry.binding.name));
+                    let d = Diagnostic::error(Code::Duplicate, message).at(&file.path, entry.name.clone());
+                    let d = d.label("the same object and container").also(*path, first.name.clone(), "first here");
+                    found.push(d.help("keep `manage = true` in one of the two"));
+                }
+                None => seen.push((&entry.binding.target, &file.path, entry)),
             }
         }
     }
