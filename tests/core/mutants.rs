@@ -119,6 +119,44 @@ fn a_step_that_comes_before_what_it_needs_is_caught() {
     assert!(swaps > 1000, "{swaps}");
 }
 
+/// Steps that are not tied may run together, so a tie that is cut must be noticed wherever the order matters.
+#[test]
+fn a_tie_that_is_cut_is_noticed_where_the_order_matters() {
+    let (mut cuts, mut free) = (0, BTreeSet::new());
+    for (desired, observed, plan) in drawn(250) {
+        let longest = plan.nodes.iter().map(|n| n.steps.len()).max().unwrap();
+        for at in 0..longest {
+            let cut = mutated(&plan, |node| {
+                let tied = node.steps.get_mut(at).is_some_and(|s| !std::mem::take(&mut s.after).is_empty());
+                node.waves = report::waves(&node.steps);
+                tied
+            });
+            for mutant in cut {
+                cuts += 1;
+                if !found(&desired, &observed, &mutant).contains(&Invariant::Order) {
+                    let changed = mutant.nodes.iter().zip(&plan.nodes).find(|(m, n)| m != n).unwrap().0;
+                    free.insert((changed.steps[at].kind.word(), observed.nodes[&changed.name].cluster.is_some()));
+                }
+            }
+        }
+    }
+    assert!(cuts > 1000, "{cuts}");
+    // What is left has room beside what goes, or starts where nobody was, or waits for pods alone.
+    for (kind, in_cluster) in free {
+        let harmless = [
+            "create_instance",
+            "start_unit",
+            "resume_command",
+            "stop_unit",
+            "drain_command",
+            "terminate_process",
+            "destroy_instance",
+            "set_mig_mode",
+        ];
+        assert!(!in_cluster && harmless.contains(&kind), "{kind} is not tied");
+    }
+}
+
 /// What each kind of damage to a step must be called.
 #[test]
 fn damage_is_called_by_its_name() {

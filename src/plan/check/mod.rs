@@ -3,6 +3,7 @@
 //! It runs on every plan before the plan is shown or carried out. `walk` carries the steps out on paper and looks at
 //! every prefix; `goal` looks at where they lead and whether less would have done.
 
+mod closure;
 mod goal;
 mod rules;
 mod walk;
@@ -101,6 +102,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violati
 
 fn check_node(wanted: &DesiredNode, seen: &ObservedNode, observed: &Observed, plan: &NodePlan, found: &mut Findings) {
     order(&plan.steps, found);
+    closure::check(seen, &plan.steps, found);
     waves(plan, found);
     let end = walk::walk(wanted, seen, &observed.cluster, plan, found);
     goal::check(wanted, seen, &observed.cluster, plan, &end, found);
