@@ -150,6 +150,9 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     plan.gpus = targets.iter().map(report::gpu).collect();
     plan.gaps = node.gaps.clone();
     plan.warnings = targets.iter().filter_map(|t| t.chosen.as_ref()).flat_map(|c| c.warnings.clone()).collect();
+    if desired.policy.as_ref().is_some_and(|p| !p.clients.commands.is_empty()) && !plan.steps.is_empty() {
+        plan.warnings.push("clients.commands are not run by this version: pause those clients yourself".to_owned());
+    }
     blocked.sort();
     waiting.sort();
     waiting.dedup();
