@@ -262,6 +262,7 @@ impl Work<'_> {
             return Ok(());
         }
         let mut journal = self.journal("cluster")?;
+        journal.clear().context(|| "the journal can't be begun".to_owned())?;
         let fingerprint = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
         for step in due {
             let Some(request) = Request::of(&step.kind) else { continue };

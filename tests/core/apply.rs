@@ -96,6 +96,53 @@ proptest! {
     }
 
     #[test]
+    fn a_run_that_is_interrupted_anywhere_goes_on(
+        tape in proptest::collection::vec(any::<u8>(), 0..400),
+        most in 0usize..120,
+    ) {
+        let case = draw(&mut Tape::new(&tape));
+        let run = Run::new(&case.fleet, &case.files());
+        let (desired, observed, plan) = run.plan();
+        let due = plan.nodes.iter().find(|n| n.steps.iter().any(|s| s.waits.is_none()));
+        if let Some(node) = due {
+            run.node_until(node, &desired, &observed, most);
+            let world = lock(&run.world);
+            prop_assert!(!world.nodes[&node.name].tainted && !world.nodes[&node.name].clients_paused);
+            for gpu in &world.nodes[&node.name].gpus {
+                prop_assert_eq!(gpu.mode, gpu.pending, "a mode is left pending");
+            }
+        }
+        let ended = run.apply();
+        prop_assert!(lock(&run.world).ledger.is_empty());
+        for node in &ended.plans.last().unwrap().nodes {
+            let done = settled(ended.plans.last().unwrap(), &node.name);
+            prop_assert!(done || !node.blocked.is_empty() || !node.waiting.is_empty(), "{} is {}", node.name, node.state);
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_killed_between_two_effects_is_taken_up_from_what_is_there(
+        tape in proptest::collection::vec(any::<u8>(), 0..400),
+        most in 0usize..120,
+    ) {
+        let case = draw(&mut Tape::new(&tape));
+        let run = Run::new(&case.fleet, &case.files());
+        let (desired, observed, plan) = run.plan();
+        let due = plan.nodes.iter().find(|n| n.steps.iter().any(|s| s.waits.is_none()));
+        if let Some(node) = due {
+            run.node_killed(node, &desired, &observed, most);
+        }
+        let ended = run.apply();
+        let world = lock(&run.world);
+        prop_assert!(world.ledger.is_empty());
+        prop_assert!(world.nodes.values().all(|node| !node.tainted && !node.clients_paused));
+        for node in &ended.plans.last().unwrap().nodes {
+            let done = settled(ended.plans.last().unwrap(), &node.name);
+            prop_assert!(done || !node.blocked.is_empty() || !node.waiting.is_empty(), "{} is {}", node.name, node.state);
+        }
+    }
+
+    #[test]
     fn the_same_input_gives_the_same_bytes_in_any_order(tape in proptest::collection::vec(any::<u8>(), 0..400)) {
         let case = draw(&mut Tape::new(&tape));
         let run = Run::new(&case.fleet, &case.files());

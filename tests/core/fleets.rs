@@ -83,6 +83,34 @@ impl Run {
 
     /// Carries one node's plan out.
     pub(crate) fn node(&self, plan: &NodePlan, desired: &Desired, observed: &Observed) -> (Outcome, Vec<News>) {
+        self.node_until(plan, desired, observed, usize::MAX)
+    }
+
+    /// Begins to carry one node's plan out, and drops dead between two effects or waits: nothing is taken back.
+    pub(crate) fn node_killed(&self, plan: &NodePlan, desired: &Desired, observed: &Observed, most: usize) {
+        let dead = |asked| if asked > most { panic!("killed") } else { false };
+        let run = || self.drive_node(plan, desired, observed, &dead);
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    }
+
+    /// Carries one node's plan out, interrupted once so many effects and waits were asked for.
+    pub(crate) fn node_until(
+        &self,
+        plan: &NodePlan,
+        desired: &Desired,
+        observed: &Observed,
+        most: usize,
+    ) -> (Outcome, Vec<News>) {
+        self.drive_node(plan, desired, observed, &|asked| asked > most)
+    }
+
+    fn drive_node(
+        &self,
+        plan: &NodePlan,
+        desired: &Desired,
+        observed: &Observed,
+        stop: &dyn Fn(usize) -> bool,
+    ) -> (Outcome, Vec<News>) {
         let (cluster, clock) = (self.cluster(), SimClock { world: self.world.clone() });
         let host = SimHost { world: self.world.clone(), node: plan.name.clone() };
         let (_, gpus) = self.nodes.iter().find(|(name, _)| *name == plan.name).unwrap();
@@ -100,7 +128,12 @@ impl Run {
         let (mut journal, mut news) = (MemoryJournal::default(), Vec::new());
         let mut tell = |n: &News| news.push(n.clone());
         let machine = Machine::new(plan, &policy);
-        let outcome = at_once(drive(machine, &ports, &mut journal, &|| false, &mut tell)).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let interrupted = || {
+            asked.set(asked.get() + 1);
+            stop(asked.get())
+        };
+        let outcome = at_once(drive(machine, &ports, &mut journal, &interrupted, &mut tell)).unwrap();
         (outcome, news)
     }
 
