@@ -9,7 +9,7 @@ use super::schema::{At, GpuEntry, GpuKey, LayoutFile, NodeSelector, PolicyFile, 
 use crate::model::{Attribute, Goal, ProfileName, Target};
 
 /// Checks the tree as a whole: names that are used twice, ties that don't hang on any node, entries that can never be
-/// met. [`super::schema::assemble`] has called it for every tree that was loaded.
+/// met. [`super::assemble()`] has called it for every tree that was loaded.
 pub fn check_alone(tree: &Tree) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     names(tree, &mut found);

@@ -6,6 +6,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::assemble::assemble;
 use super::diagnostic::{self, Code, Diagnostic};
 use super::schema::{self, Tree};
 use crate::model::{Digest, Revision};
@@ -50,7 +51,7 @@ pub fn load(root: &Path) -> Loaded {
     found.extend(unreadable);
     found.extend(required);
     let parts = sources.iter().filter(|(path, _)| *path != "tree.toml");
-    let (tree, more) = schema::assemble(revision.clone(), parts.map(|(path, text)| (path.as_str(), text.as_str())));
+    let (tree, more) = assemble(revision.clone(), parts.map(|(path, text)| (path.as_str(), text.as_str())));
     // A file that could not be read may provide what seems to be missing.
     let complete = found.iter().all(|d| !d.is_error());
     found.extend(more.into_iter().filter(|d| complete || d.code != Code::OverBound));

@@ -3,13 +3,17 @@
 //! Everything here but the loader is pure. All errors come at once, each with file, line, caret and a way out.
 
 pub mod alone;
+pub mod assemble;
 pub mod diagnostic;
+pub mod facts;
 pub mod load;
 pub mod precedence;
 pub mod resolve;
 pub mod schema;
 
+pub use assemble::assemble;
 pub use diagnostic::{Code, Diagnostic, Severity};
+pub use facts::{GpuFacts, NodeFacts};
 pub use load::{Loaded, load};
-pub use resolve::{GpuFacts, NodeFacts, Resolved, resolve};
+pub use resolve::{Resolved, resolve};
 pub use schema::Tree;

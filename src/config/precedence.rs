@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::resolve::GpuFacts;
+use super::facts::GpuFacts;
 use super::schema::selector::Pattern;
 use super::schema::{GpuKey, GpuSelector, NodeSelector, PciAddress};
 use crate::model::{Known, catalogue};

@@ -155,8 +155,19 @@ fn folder(path: &Path) -> &Path {
 pub struct StateFile {
     path: PathBuf,
     world: Shared,
-    /// Never read: held open, it holds the lock.
-    _lock: File,
+    _lock: Held,
+}
+
+/// A lock that is held. It is given back by word, not by closing the file alone: a process that is just being started
+/// has a copy of the file until it runs, and would keep the lock for that long.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The file is closed next, which gives it back in any case.
+        let _ = self.0.unlock();
+    }
 }
 
 impl StateFile {
@@ -203,7 +214,7 @@ impl StateFile {
 
 /// Locks a file beside the state (which itself is replaced by each save) and writes there who has it. Since when is the
 /// time that the file system gives that file.
-fn take(path: &Path, wait: bool) -> Result<File, StateError> {
+fn take(path: &Path, wait: bool) -> Result<Held, StateError> {
     let beside = beside(path, ".lock");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -220,9 +231,10 @@ fn take(path: &Path, wait: bool) -> Result<File, StateError> {
         }
         Err(TryLockError::Error(error)) => return Err(io("lock", &beside)(error)),
     }
-    let told = file.set_len(0).and_then(|()| file.rewind());
-    told.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io("write", &beside))?;
-    Ok(file)
+    let mut held = Held(file);
+    let told = held.0.set_len(0).and_then(|()| held.0.rewind());
+    told.and_then(|()| writeln!(held.0, "{}", std::process::id())).map_err(io("write", &beside))?;
+    Ok(held)
 }
 
 /// The file's text; `None`: there is no such file.

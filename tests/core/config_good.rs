@@ -106,7 +106,7 @@ pub(crate) fn sources(files: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 pub(crate) fn assemble(files: &[(&str, &str)]) -> (Option<Tree>, Vec<Diagnostic>) {
-    schema::assemble(revision(), files.iter().copied())
+    sectile::config::assemble(revision(), files.iter().copied())
 }
 
 /// A tree without anything to say about it.

@@ -164,7 +164,7 @@ fn two_bindings_that_set_one_object_are_an_error_of_the_tree() {
     let bound = managed("StatefulSet", "w", "1g");
     let twice = layout("a", &["1g.10gb"]) + &bound + &bound.replace("\"w\"\nkub", "\"v\"\nkub");
     let revision = sectile::model::Revision { name: None, digest: sectile::model::Digest::of([]) };
-    let (tree, found) = sectile::config::schema::assemble(revision, [("layouts/a.toml", twice.as_str())]);
+    let (tree, found) = sectile::config::assemble(revision, [("layouts/a.toml", twice.as_str())]);
     assert!(tree.is_none());
     assert_eq!(found.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), ["`v` sets what another binding sets"]);
 }

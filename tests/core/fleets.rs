@@ -36,7 +36,7 @@ impl Run {
     pub(crate) fn new(fleet: &str, files: &[(&str, &str)]) -> Run {
         let world = fleet::parse("fleet.toml", fleet).unwrap_or_else(|e| panic!("{}\n{fleet}", e.render(false)));
         let revision = Revision { name: None, digest: Digest::of([]) };
-        let (tree, found) = config::schema::assemble(revision, files.iter().copied());
+        let (tree, found) = config::assemble(revision, files.iter().copied());
         let sources = files.iter().map(|(p, t)| (p.to_string(), t.to_string())).collect();
         let tree = tree.unwrap_or_else(|| panic!("{}", config::diagnostic::render(&found, &sources, false)));
         let world: Shared = Arc::new(Mutex::new(world));

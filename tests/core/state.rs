@@ -170,3 +170,22 @@ fn another_process_is_told_apart() {
     child.wait().unwrap();
     open(&path).unwrap();
 }
+
+#[test]
+fn a_lock_is_given_back_also_while_a_process_is_being_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Between fork and exec, a child has a copy of every open file.
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = std::process::Command::new("true").status();
+            }
+        });
+        let opened: Result<Vec<_>, _> =
+            (0..300).map(|_| StateFile::open(&path, BUILTIN, "FLEET.toml", true, false).map(drop)).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(opened.is_ok(), "{}", opened.unwrap_err());
+    });
+}

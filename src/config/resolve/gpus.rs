@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ties;
+use crate::config::facts::{GpuFacts, NodeFacts};
 use crate::config::precedence::{self, GpuRank};
-use crate::config::resolve::{GpuFacts, NodeFacts};
 use crate::config::schema::selector::Pattern;
 use crate::config::schema::{GpuEntry, GpuKey, LayoutFile, PciAddress};
 use crate::model::plan::BlockCode;
