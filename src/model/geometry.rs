@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::profile::{Attribute, ComputeName, ProfileName};
+use super::profile::{ComputeName, ProfileName};
 
 /// Where an instance lies: `start` and `size` in the GPU's memory slices (for a compute instance: in the compute
 /// slices of its GPU instance), as in `nvmlGpuInstancePlacement_t`.
@@ -160,10 +160,5 @@ impl Geometry {
     /// Names of what the board offers, for messages.
     pub fn offers(&self) -> Vec<ProfileName> {
         self.profiles.iter().map(|p| p.name).collect()
-    }
-
-    /// Whether any profile bears that attribute.
-    pub fn has(&self, attribute: Attribute) -> bool {
-        self.profiles.iter().any(|p| p.name.attribute == attribute)
     }
 }

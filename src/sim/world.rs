@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, Placement, ProfileName, User, catalogue};
+use crate::model::{Digest, Placement, ProfileName, User};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,12 +222,6 @@ impl World {
         let serial = self.next_serial;
         self.next_serial += 1;
         serial
-    }
-
-    /// The name of the profile that a GPU instance was made of; `None` where the catalogue does not know the board's.
-    pub fn profile_name(&self, gpu: &SimGpu, gi: &SimGi) -> Option<ProfileName> {
-        let geometry = catalogue::by_id(&gpu.board)?.geometry()?;
-        geometry.profiles.iter().find(|profile| profile.index == gi.profile_index).map(|profile| profile.name)
     }
 
     /// How long something takes, in milliseconds.
