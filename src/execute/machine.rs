@@ -52,7 +52,6 @@ enum Phase {
 pub struct Machine {
     plan: NodePlan,
     policy: Policy,
-    windowless: bool,
     at: usize,
     phase: Phase,
     attempts: u32,
@@ -76,7 +75,6 @@ impl Machine {
         Machine {
             plan,
             policy: policy.clone(),
-            windowless: policy.window.is_none(),
             at: 0,
             phase: Phase::Ending,
             attempts: 0,
@@ -207,7 +205,7 @@ impl Machine {
     fn guard(&mut self, now: Timestamp) -> Command {
         self.phase = Phase::Guarding;
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
-        if step.guards.contains(&Guard::Window) && !self.windowless {
+        if step.guards.contains(&Guard::Window) {
             let rest: u64 = self.plan.steps.iter().skip(self.at).map(|s| cost::step_ms(&s.kind)).sum();
             let open = self.policy.window.as_ref().is_none_or(|w| window::admits(w, now, cost::seconds(rest)));
             if !open {
@@ -277,7 +275,9 @@ impl Machine {
                 Some(why) => self.hold(why, now),
                 None => self.look(),
             },
-            _ => self.look(),
+            (_, Answer::Users(Some(Known::Known(_)))) => self.look(),
+            // What was not answered is not known, and unknown means in use.
+            (kind, _) => self.hold(format!("what `{}` depends on could not be looked at", kind.word()), now),
         }
     }
 
@@ -457,7 +457,7 @@ impl Machine {
                 let missing = if *holds { Vec::new() } else { vec![workload.clone()] };
                 (missing, self.policy.drain.timeout_s)
             }
-            _ => (Vec::new(), 0),
+            (kind, _) => return self.fail(format!("what `{}` waits for could not be looked at", kind.word()), now),
         };
         if missing.is_empty() {
             return self.end(now);
@@ -507,6 +507,7 @@ impl Machine {
     }
 
     fn skip(&mut self, now: Timestamp) -> Command {
+        self.did();
         self.news.push(News::Skipped(self.id()));
         self.phase = Phase::Ending;
         self.record(Entry::End { step: self.id() }, now)
