@@ -1,6 +1,9 @@
 //! `sectile validate`: the whole tree, every error at once.
 
+use std::path::Path;
+
 use crate::config::{self, diagnostic};
+use crate::model::plan::FORMAT_VERSION;
 
 use super::args::{Global, Output, Validate};
 use super::context::{self, Picture};
@@ -12,17 +15,13 @@ use super::output;
 /// Checks what the tree says, and with simulated nodes also whether it fits what they have.
 pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     let path = args.tree.path();
+    let alone = global.sim.is_none() && global.gpus.is_none();
     if global.output == Output::Json {
-        let loaded = config::load(&path);
-        let findings = diagnostic::findings(&loaded.diagnostics, &loaded.sources);
-        let json = serde_json::to_string_pretty(&findings).context(|| "the findings can't be written".to_owned())?;
-        output::print(&format!("{json}\n"));
-        let errors = loaded.diagnostics.iter().any(config::Diagnostic::is_error);
-        return Ok(if errors { Exit::Error } else { Exit::Done });
+        return json(&path, global, alone);
     }
     let (tree, units, loaded) = context::load(&path, global)?;
     let files = format!("{} layout and {} policy files", tree.layouts.len(), tree.policies.len());
-    if global.sim.is_none() && global.gpus.is_none() {
+    if alone {
         output::print(&format!("The tree is sound: {files}, {}.\n", tree.revision));
         output::print("Not checked: whether the layouts fit the nodes' GPUs, and whether the bound workloads exist. ");
         output::print("`--sim [FLEET.toml]` checks against simulated nodes.\n");
@@ -43,4 +42,31 @@ pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     }
     output::print(&text);
     Ok(Exit::Blocked)
+}
+
+/// The same for programs: what the tree alone says, and with simulated nodes what does not fit them (`null`: not asked,
+/// or not to be asked of a tree with errors).
+fn json(path: &Path, global: &Global, alone: bool) -> Result<Exit, Error> {
+    let loaded = config::load(path);
+    let findings = diagnostic::findings(&loaded.diagnostics, &loaded.sources);
+    let mut exit = Exit::Done;
+    let blocked = match &loaded.tree {
+        None => {
+            exit = Exit::Error;
+            None
+        }
+        Some(_) if alone => None,
+        Some(tree) => {
+            let fleet = Fleet::open(global)?;
+            let Picture { plan, .. } = context::look(tree, &tree.units(), &loaded, &fleet, &|_| {})?;
+            fleet.save()?;
+            exit = super::plan::blocked(&plan);
+            let nodes = plan.nodes.into_iter().flat_map(|node| node.blocked);
+            Some(nodes.chain(plan.cluster.blocked).collect::<Vec<_>>())
+        }
+    };
+    let document = serde_json::json!({ "format_version": FORMAT_VERSION, "findings": findings, "blocked": blocked });
+    let text = serde_json::to_string_pretty(&document).context(|| "the findings can't be written".to_owned())?;
+    output::print(&format!("{text}\n"));
+    Ok(exit)
 }

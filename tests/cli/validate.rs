@@ -37,7 +37,11 @@ fn the_example_tree_is_sound() {
     let simulated = sandbox.run("validate --sim");
     assert_eq!((simulated.code, simulated.stderr.as_str()), (0, ""));
     insta::assert_snapshot!(format!("{}\n{}", alone.stdout, simulated.stdout));
-    assert_eq!(sandbox.data("validate -o json"), "[]\n");
+    let json = |line: &str| -> serde_json::Value { serde_json::from_str(&sandbox.data(line)).unwrap() };
+    let none = serde_json::json!([]);
+    // Without nodes nobody asked whether it fits them.
+    assert_eq!((&json("validate -o json")["findings"], json("validate -o json")["blocked"].is_null()), (&none, true));
+    assert_eq!(json("validate -o json --sim")["blocked"], none);
 }
 
 #[test]
@@ -58,7 +62,8 @@ fn errors_are_also_told_to_programs() {
     let told = sandbox.run("validate -o json");
     assert_eq!((told.code, told.stderr.as_str()), (1, ""));
     let findings: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
-    let findings: Vec<String> = findings
+    assert!(findings["blocked"].is_null());
+    let findings: Vec<String> = findings["findings"]
         .as_array()
         .unwrap()
         .iter()
@@ -67,6 +72,17 @@ fn errors_are_also_told_to_programs() {
         })
         .collect();
     insta::assert_snapshot!(findings.join("\n"));
+}
+
+#[test]
+fn what_does_not_fit_the_nodes_is_told_to_programs_with_3() {
+    let sandbox = Sandbox::example();
+    sandbox.edit("layouts/training.toml", "\"4g.40gb\", \"2g.20gb\"", "\"4g.40gb\", \"4g.40gb\"");
+    for line in ["validate --sim", "validate -o json --sim"] {
+        let told = sandbox.run(line);
+        assert_eq!(told.code, 3, "{line}: {}", told.stderr);
+        assert!(told.stdout.contains("does-not-fit"), "{line}: {}", told.stdout);
+    }
 }
 
 #[test]
