@@ -9,7 +9,7 @@ use sectile::model::{Goal, NodeState, Observed, Plan, User};
 use sectile::plan;
 use sectile::sim::lock;
 
-use super::fleets::Run;
+use super::fleets::{Ended, Run};
 use super::random::{Tape, draw};
 
 /// Profiles of the instances of each GPU, by node and UUID.
@@ -25,6 +25,19 @@ fn layouts(observed: &Observed) -> BTreeMap<(String, String), Vec<String>> {
 
 fn settled(plan: &Plan, node: &str) -> bool {
     plan.nodes.iter().any(|n| n.name == node && matches!(n.state, NodeState::Converged | NodeState::Unmanaged))
+}
+
+/// Nobody lost an instance, nothing is left tainted or paused, and every node is as it should be or says why not.
+fn ends_well(run: &Run, ended: &Ended) -> Result<(), TestCaseError> {
+    let world = lock(&run.world);
+    prop_assert!(world.ledger.is_empty(), "{:?}", world.ledger);
+    prop_assert!(world.nodes.values().all(|node| !node.tainted && !node.clients_paused));
+    let last = ended.plans.last().unwrap();
+    for node in &last.nodes {
+        let told = !node.blocked.is_empty() || !node.waiting.is_empty();
+        prop_assert!(told || settled(last, &node.name), "{} is {}", node.name, node.state);
+    }
+    Ok(())
 }
 
 proptest! {
@@ -113,11 +126,7 @@ proptest! {
             }
         }
         let ended = run.apply();
-        prop_assert!(lock(&run.world).ledger.is_empty());
-        for node in &ended.plans.last().unwrap().nodes {
-            let done = settled(ended.plans.last().unwrap(), &node.name);
-            prop_assert!(done || !node.blocked.is_empty() || !node.waiting.is_empty(), "{} is {}", node.name, node.state);
-        }
+        ends_well(&run, &ended)?;
     }
 
     #[test]
@@ -133,13 +142,7 @@ proptest! {
             run.node_killed(node, &desired, &observed, most);
         }
         let ended = run.apply();
-        let world = lock(&run.world);
-        prop_assert!(world.ledger.is_empty());
-        prop_assert!(world.nodes.values().all(|node| !node.tainted && !node.clients_paused));
-        for node in &ended.plans.last().unwrap().nodes {
-            let done = settled(ended.plans.last().unwrap(), &node.name);
-            prop_assert!(done || !node.blocked.is_empty() || !node.waiting.is_empty(), "{} is {}", node.name, node.state);
-        }
+        ends_well(&run, &ended)?;
     }
 
     #[test]
