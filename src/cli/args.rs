@@ -7,6 +7,8 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::model::ProfileName;
+
 /// Where the tree lies on a node.
 const SYSTEM_TREE: &str = "/etc/sectile";
 
@@ -14,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
   0    done, or nothing to do
   1    an error
   2    with --detailed-exitcode: changes, also those that wait for a window or a budget
-  3    blocked until somebody acts (apply always, plan with --detailed-exitcode)
+  3    blocked until somebody acts (apply always, plan with --detailed-exitcode), or it does not fit
   64   wrong usage, also no terminal and no --yes
   130  interrupted";
 
@@ -59,6 +61,40 @@ pub enum Command {
   sectile status --sim                # every node of the built-in simulated fleet
   sectile status --node gpu-a-01 -o json")]
     Status(Status),
+    /// Show what boards offer: their MIG profiles, and where each may lie
+    #[command(
+        after_help = "Without --sim or --node it tells what the catalogue knows of boards, and what of it nobody saw; with
+them, what the drivers of the GPUs that are there say.
+
+Examples:
+  sectile profiles                    # every board of the catalogue
+  sectile profiles h100-80gb-sxm      # a board with its profiles, by id or by NVML's name
+  sectile profiles \"A100*\" -o wide    # ids, multiprocessors and engines, too
+  sectile profiles --sim              # the GPUs of the built-in simulated fleet"
+    )]
+    Profiles(Profiles),
+    /// Show whether and where a set of instances fits a GPU
+    #[command(
+        after_help = "A profile is written as in a layout; `=N` behind it asks for N of it, `@START` for a fixed place. It
+exits with 3 where the set does not fit, and says why and what would.
+
+Examples:
+  sectile fit h100-80gb-sxm 3g.40gb 2g.20gb 1g.10gb=2
+  sectile fit a30 2g@0 1g=2           # without the memory: the regular profile of that board
+  sectile fit \"RTX PRO 6000*\" 2g 1g+gfx 1g -o json"
+    )]
+    Fit(Fit),
+    /// Write what is there now as a layout file, one that plans to nothing
+    #[command(
+        after_help = "Into a layout file that is there, only what differs is written: comments, order and all else stay. With
+several nodes, --out names a folder, and each node gets layouts/NAME.toml below it.
+
+Examples:
+  sectile export --sim --node gpu-a-01
+  sectile export --node gpu-a-01 --out layouts/gpu-a-01.toml
+  sectile export --sim --out tree/    # every node of the fleet"
+    )]
+    Export(Export),
     /// Write completions for a shell to stdout
     #[command(after_help = "Example:
   sectile completions bash > /etc/bash_completion.d/sectile")]
@@ -161,6 +197,66 @@ pub struct Status {
     /// The tree
     #[command(flatten)]
     pub tree: Tree,
+}
+
+/// `sectile profiles`.
+#[derive(Clone, Debug, Args)]
+pub struct Profiles {
+    /// A board: its id, or NVML's name for it, or a glob over both
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+}
+
+/// `sectile fit`.
+#[derive(Clone, Debug, Args)]
+pub struct Fit {
+    /// A board: its id, or NVML's name for it, or a glob over both
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// What is to lie on it: 1g.10gb, 1g.10gb=2, 3g@4
+    #[arg(value_name = "PROFILE", required = true)]
+    pub pieces: Vec<Piece>,
+}
+
+/// A wanted profile: `3g.40gb`, `1g.10gb=2` or `3g@4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// As in a layout.
+    pub profile: ProfileName,
+    /// So many of it.
+    pub count: u32,
+    /// At this place.
+    pub start: Option<u32>,
+}
+
+impl FromStr for Piece {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, count, start) = match (text.split_once('='), text.split_once('@')) {
+            (None, None) => (text, None, None),
+            (Some((name, count)), None) => (name, Some(count), None),
+            (None, Some((name, start))) => (name, None, Some(start)),
+            (Some(_), Some(_)) => return Err("one place takes one instance: write `=N` or `@START`".to_owned()),
+        };
+        let profile = name.parse::<ProfileName>().map_err(|error| error.to_string())?;
+        // The bounds of a layout file.
+        let number = |text: &str, what: &str, least: u32, most: u32| {
+            let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| format!("{what} is a number from {least} to {most}, not `{text}`"))
+        };
+        let count = count.map_or(Ok(1), |text| number(text, "how many there are", 1, 64))?;
+        let start = start.map(|text| number(text, "a start", 0, 63)).transpose()?;
+        Ok(Piece { profile, count, start })
+    }
+}
+
+/// `sectile export`.
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// Write into a layout file, or into the folder of a tree [default: to stdout, of one node]
+    #[arg(long, env = "SECTILE_OUT", value_name = "FILE|TREE", value_hint = ValueHint::AnyPath)]
+    pub out: Option<PathBuf>,
 }
 
 /// `sectile completions`.
@@ -342,6 +438,17 @@ mod tests {
             }
         }
         assert!(seen > 8);
+    }
+
+    #[test]
+    fn a_wanted_profile_has_a_number_or_a_place() {
+        let read = |text: &str| text.parse::<Piece>().map(|p| (p.profile.to_string(), p.count, p.start));
+        assert_eq!(read("3g.40gb"), Ok(("3g.40gb".to_owned(), 1, None)));
+        assert_eq!(read("1g.10gb+me=2"), Ok(("1g.10gb+me".to_owned(), 2, None)));
+        assert_eq!(read("3g@4"), Ok(("3g".to_owned(), 1, Some(4))));
+        for text in ["", "3", "3g=0", "3g=65", "3g@64", "3g@-1", "3g=2@4", "3g@4=2", "3g=", "3g@"] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

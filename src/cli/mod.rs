@@ -2,13 +2,17 @@
 
 mod apply;
 pub mod args;
+mod boards;
 mod completions;
 mod context;
 pub mod error;
 pub mod exit;
+pub mod export;
+mod fit;
 mod fleet;
 mod output;
 mod plan;
+mod profiles;
 mod progress;
 mod status;
 mod validate;
@@ -62,5 +66,8 @@ fn run(cli: &Cli) -> Result<Exit, Error> {
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Apply(args) => apply::run(args, &cli.global),
         Command::Status(args) => status::run(args, &cli.global),
+        Command::Profiles(args) => profiles::run(args, &cli.global),
+        Command::Fit(args) => fit::run(args, &cli.global),
+        Command::Export(args) => export::run(args, &cli.global),
     }
 }

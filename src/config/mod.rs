@@ -10,6 +10,7 @@ pub mod load;
 pub mod precedence;
 pub mod resolve;
 pub mod schema;
+pub mod write;
 
 pub use assemble::assemble;
 pub use diagnostic::{Code, Diagnostic, Severity};

@@ -1,32 +1,36 @@
 //! Every board with MIG that is known, with the provenance of each figure. What a driver reports wins over it.
 
+use serde::Serialize;
+
 use super::geometry::{ComputeProfile, Engines, Geometry, GpuProfile};
+use super::plan::closed_list;
 
 mod table;
 
-/// Where a figure comes from. *Inferred* is not *seen*.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provenance {
-    /// Printed by real hardware (nvidia-smi or NVML transcripts).
-    Hardware,
-    /// NVIDIA's documentation.
-    Documentation,
-    /// NVIDIA's open kernel modules.
-    Kernel,
-    /// NVIDIA's mig-parted or gpu-operator configuration.
-    Configuration,
-    /// A mock or test file of NVIDIA's.
-    Mock,
-    /// Inferred from another board of the family, or by arithmetic.
-    Inferred,
-    /// The public list of PCI names, which anybody may edit.
-    PciNames,
-    /// Unknown.
-    Unknown,
+closed_list! {
+    /// Where a figure comes from. *Inferred* is not *seen*.
+    Provenance {
+        /// Printed by real hardware (nvidia-smi or NVML transcripts).
+        Hardware = "hardware",
+        /// NVIDIA's documentation.
+        Documentation = "documentation",
+        /// NVIDIA's open kernel modules.
+        Kernel = "kernel",
+        /// NVIDIA's mig-parted or gpu-operator configuration.
+        Configuration = "configuration",
+        /// A mock or test file of NVIDIA's.
+        Mock = "mock",
+        /// Inferred from another board of the family, or by arithmetic.
+        Inferred = "inferred",
+        /// The public list of PCI names, which anybody may edit.
+        PciNames = "pci-names",
+        /// Unknown.
+        Unknown = "unknown",
+    }
 }
 
 /// A figure and where it comes from; no value and [`Provenance::Unknown`] go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Figure<T> {
     /// The value, where any source has it.
     pub value: Option<T>,
@@ -40,7 +44,8 @@ impl<T> Figure<T> {
 }
 
 /// How a driver numbers GPU instances: by size and physical start, never by counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IdScheme {
     /// 0 the full GPU, 1 and 2 its halves, 3 to 6 quarters, 7 to 14 eighths.
     Tree8,
@@ -49,7 +54,7 @@ pub enum IdScheme {
 }
 
 /// A board. Boards that differ in nothing but the name are one.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Board {
     /// `h100-80gb-sxm`.
     pub id: &'static str,
@@ -88,7 +93,7 @@ pub struct Board {
 }
 
 /// A GPU instance profile of a board.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct BoardProfile {
     /// `1g.10gb+me`; drivers may print another memory.
     pub name: &'static str,
@@ -127,7 +132,7 @@ pub struct BoardProfile {
 }
 
 /// A compute instance profile of a GPU instance profile.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct BoardCompute {
     /// `1c.3g.40gb`, or the GPU instance's name for one that fills it.
     pub name: &'static str,

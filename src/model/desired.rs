@@ -89,6 +89,21 @@ pub struct Wanted {
     pub compute: Option<Vec<ComputeName>>,
 }
 
+/// What a layout says of a GPU so that the GPU stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsIs {
+    /// `GPU-…`.
+    pub uuid: String,
+    /// The index in PCI order.
+    pub index: u32,
+    /// NVML's name without the leading `NVIDIA `.
+    pub model: String,
+    /// `None`: it has no MIG, and a layout need not speak of it.
+    pub goal: Option<Goal>,
+    /// Why a layout can't tell what is on it; empty where it does.
+    pub note: String,
+}
+
 /// A `[[workload]]`: who gets which instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {

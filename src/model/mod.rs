@@ -9,7 +9,7 @@ pub mod plan;
 pub mod policy;
 pub mod profile;
 
-pub use desired::{Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
+pub use desired::{AsIs, Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
 pub use geometry::{ComputeProfile, Engines, Geometry, GpuProfile, Placement};
 pub use identity::{Digest, Revision, Source};
 pub use observed::{

@@ -9,6 +9,8 @@ pub mod bindings;
 pub mod check;
 pub mod cost;
 pub mod drain;
+pub mod export;
+pub mod fit;
 pub mod movers;
 pub mod node;
 pub mod order;

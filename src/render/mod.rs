@@ -4,9 +4,11 @@
 
 pub mod difference;
 pub mod drawing;
+pub mod fit;
 mod gpu;
 pub mod json;
 mod paint;
+pub mod profiles;
 pub mod status;
 pub mod step;
 pub mod text;

@@ -39,7 +39,17 @@ fn settings_from_the_environment_are_read_as_the_flags_are() {
 fn the_help_is_what_the_manual_prints() {
     let sandbox = Sandbox::empty();
     let mut all = String::new();
-    for line in ["--help", "validate -h", "plan -h", "apply -h", "status -h", "completions -h"] {
+    for line in [
+        "--help",
+        "validate -h",
+        "plan -h",
+        "apply -h",
+        "status -h",
+        "profiles -h",
+        "fit -h",
+        "export -h",
+        "completions -h",
+    ] {
         // Without a terminal the help would be as wide as clap likes.
         let help = sandbox.run_with(line, &[("COLUMNS", "100")]).stdout;
         all.push_str(&format!("$ sectile {line}\n{help}\n"));

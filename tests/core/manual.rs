@@ -10,6 +10,7 @@ use sectile::config::diagnostic;
 use sectile::config::schema::parse_tree_toml;
 use sectile::config::{Code, resolve};
 use sectile::model::Policy;
+use sectile::model::catalogue::{self, Provenance};
 use sectile::model::plan::{BlockCode, DisruptionKind, Guard, NodeState, Scope, Verdict};
 use sectile::model::policy::Uncoordinated;
 use sectile::sim::fleet;
@@ -19,6 +20,7 @@ use crate::config_good::{assemble, node, sources, tree};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PLAN: &str = include_str!("../../packaging/doc/plan.md");
 const TREE: &str = include_str!("../../packaging/doc/tree.md");
+const COMMANDS: &str = include_str!("../../packaging/doc/commands.md");
 const SIMULATOR: &str = include_str!("../../packaging/doc/simulator.md");
 
 /// The rows of the tables below the headings of that name, cell by cell, without the tables' heads.
@@ -60,6 +62,7 @@ fn the_closed_lists_are_those_of_the_source() {
     assert_eq!(words(PLAN, "Disruption kinds"), all(DisruptionKind::ALL));
     assert_eq!(words(PLAN, "Scopes"), all(Scope::ALL));
     assert_eq!(words(PLAN, "Diagnostic codes of the tree"), all(Code::ALL));
+    assert_eq!(words(COMMANDS, "Sources of figures"), all(Provenance::ALL));
     assert_eq!(words(PLAN, "Exit codes"), Exit::ALL.iter().map(|exit| exit.code().to_string()).collect::<Vec<_>>());
     let kinds = quoted(include_str!("../../src/model/plan.rs"), "impl StepKind {");
     assert!(kinds.len() > 10);
@@ -71,6 +74,16 @@ fn what_waits_and_what_needs_somebody_is_told_as_the_source_has_it() {
     for (row, code) in table(PLAN, "Block codes").iter().zip(BlockCode::ALL) {
         assert_eq!(row[2], if code.waits() { "waits" } else { "act" }, "{code}");
         assert!(row.len() == 4 && !row[1].is_empty() && !row[3].is_empty(), "{code}");
+    }
+}
+
+#[test]
+fn every_key_of_a_board_stands_in_the_manual() {
+    let board = catalogue::by_id("h100-80gb-sxm").unwrap();
+    let board = serde_json::to_value(board).unwrap();
+    let told: String = table(COMMANDS, "`profiles [MODEL]`").concat().concat();
+    for key in board.as_object().unwrap().keys().chain(board["profiles"][0].as_object().unwrap().keys()) {
+        assert!(told.contains(&format!("`{key}`")), "{key}");
     }
 }
 

@@ -20,7 +20,7 @@ impl Tape<'_> {
     }
 
     /// One of `n`.
-    fn pick(&mut self, n: usize) -> usize {
+    pub(crate) fn pick(&mut self, n: usize) -> usize {
         let byte = self.bytes.get(self.at).copied().unwrap_or(0);
         self.at += 1;
         usize::from(byte) % n.max(1)
@@ -40,7 +40,7 @@ impl Case {
 }
 
 /// Up to `n` instances that lie on the board together: profile name and start.
-fn instances(tape: &mut Tape<'_>, geometry: &Geometry, n: usize) -> Vec<(String, u32)> {
+pub(crate) fn instances(tape: &mut Tape<'_>, geometry: &Geometry, n: usize) -> Vec<(String, u32)> {
     let mut occupancy = Occupancy::new(geometry);
     let mut all = Vec::new();
     for _ in 0..n {
