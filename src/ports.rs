@@ -317,11 +317,13 @@ pub trait Cluster {
     async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()>;
     /// Removes a pod, if it still has that UID.
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction>;
+    /// Sets a label of a node.
+    async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()>;
     /// Sets a workload's resource request and affinity.
     async fn bind(&self, request: &Request<'_>) -> Port<()>;
 }
 
-/// Which of a binding's commands.
+/// Which of a binding's commands, or of a client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandPhase {
     /// Begins to free the instances.
@@ -332,12 +334,18 @@ pub enum CommandPhase {
     Resume,
     /// Asks whether it is up.
     Ready,
+    /// Begins a client's pause.
+    Pause,
+    /// Asks whether it is paused.
+    Paused,
+    /// Ends it.
+    Unpause,
 }
 
 /// A command to run without a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandCall<'a> {
-    /// The binding's name.
+    /// The binding's name, or the client's.
     pub workload: &'a str,
     /// Which of its commands.
     pub phase: CommandPhase,

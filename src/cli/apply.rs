@@ -10,7 +10,8 @@ use crate::config::{Loaded, Tree};
 use crate::execute::journal::{Entry, Record, Standing, standing};
 use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
-use crate::model::{Desired, Digest, NodePlan, NodeState, Plan, StepKind};
+use crate::model::policy::Shared;
+use crate::model::{Desired, Digest, NodePlan, NodeState, Plan, Source, StepKind};
 use crate::ports::{Cluster as _, Journal as _, Request};
 use crate::{plan, render};
 
@@ -23,8 +24,8 @@ use super::output;
 use super::plan::blocked;
 use super::progress::Progress;
 
-/// After so many plans of one apply nothing will settle any more by planning again.
-const PASSES: u32 = 20;
+/// After so many plans of one apply, and one for each node, nothing will settle any more by planning again.
+const PASSES: usize = 20;
 
 /// What one apply works with.
 struct Work<'a> {
@@ -195,7 +196,8 @@ impl Work<'_> {
         if !self.global.quiet && !self.idle(&picture.plan) {
             output::tell("\n");
         }
-        for _ in 0..PASSES {
+        // Each pass may let as few as one node more change, where a budget says so.
+        for _ in 0..PASSES.saturating_add(picture.plan.nodes.len()) {
             let before = fingerprints(&picture.plan);
             if self.idle(&picture.plan) || self.stopped() {
                 break;
@@ -234,13 +236,24 @@ impl Work<'_> {
         !binds && !plan.nodes.iter().any(due)
     }
 
-    /// Whether a failed node keeps the place of this one: nodes change one at a time here, so that any `max_nodes` and
-    /// `canary` is kept as long as nothing fails.
+    /// Whether a failed node keeps the place of this one: of one canary's failure the others learn, and whoever failed
+    /// counts among those that change at once, also where the plan lets others go before it.
     fn full(&self, node: &NodePlan, picture: &Picture) -> bool {
-        let policy = picture.desired.nodes.get(&node.name).and_then(|desired| desired.policy.as_ref());
-        let shared = policy.is_some_and(|p| p.budget.max_nodes.is_some() || p.budget.canary.is_some());
-        let failed = self.failures.keys().any(|name| picture.desired.nodes.contains_key(name));
-        shared && failed
+        let policy = |name: &str| picture.desired.nodes.get(name).and_then(|desired| desired.policy.as_ref());
+        let Some(budget) = policy(&node.name).map(|policy| &policy.budget) else { return false };
+        let failed = |over: &Source| {
+            let of = |name: &&String| policy(name).is_some_and(|policy| policy.sources.contains(over));
+            self.failures.keys().filter(of).count()
+        };
+        if budget.canary.as_ref().is_some_and(|canary| canary.limit > 0 && failed(&canary.over) > 0) {
+            return true;
+        }
+        budget.max_nodes.as_ref().is_some_and(|Shared { limit, over }| {
+            let nodes = picture.observed.nodes.values().filter(|node| node.cluster.is_some());
+            let nodes = nodes.filter(|node| policy(&node.name).is_some_and(|policy| policy.sources.contains(over)));
+            let most = plan::turns::places(*limit, u32::try_from(nodes.count()).unwrap_or(u32::MAX));
+            failed(over) >= usize::try_from(most).unwrap_or(usize::MAX)
+        })
     }
 
     /// One pass: node by node, so that no more than one changes at once; then what belongs to no node, since pods that

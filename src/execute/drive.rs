@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Waker};
 use crate::gpu::{Gpus, Mode};
 use crate::model::desired::{Binding, Target};
 use crate::model::plan::SlotRef;
+use crate::model::policy::{ClientRef, Clients};
 use crate::model::{Known, StepKind, User};
+use crate::plan::writers;
 use crate::ports::{
     Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal, Request,
 };
@@ -45,6 +47,7 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     tell: &mut dyn FnMut(&News),
 ) -> Outcome {
     let mut event = Event::Start;
+    let clients = machine.clients().clone();
     loop {
         if interrupted() {
             machine.interrupt();
@@ -60,7 +63,7 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
             Command::Do(Effect::Journal(record)) => {
                 Event::Answer(journal.append(&record.line()).map(|()| Answer::Done))
             }
-            Command::Do(effect) => Event::Answer(ports.perform(&effect).await),
+            Command::Do(effect) => Event::Answer(ports.perform(&effect, &clients).await),
         };
     }
 }
@@ -90,7 +93,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
         })
     }
 
-    async fn perform(&self, effect: &Effect) -> Port<Answer> {
+    async fn perform(&self, effect: &Effect, clients: &Clients) -> Port<Answer> {
         match effect {
             Effect::Journal(_) => Ok(Answer::Done),
             Effect::LookSlot(slot) => self.look_slot(slot).await.map(Answer::Users),
@@ -118,7 +121,15 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 let phase = if *drained { CommandPhase::Drained } else { CommandPhase::Ready };
                 Ok(Answer::Holds(self.run(workload, phase, slots).await? == 0))
             }
-            Effect::Act(kind) => self.act(kind).await,
+            Effect::LookClients(names) => {
+                for name in names {
+                    if self.client(clients, name, CommandPhase::Paused).await? != 0 {
+                        return Ok(Answer::Holds(false));
+                    }
+                }
+                Ok(Answer::Holds(true))
+            }
+            Effect::Act(kind) => self.act(kind, clients).await,
         }
     }
 
@@ -148,6 +159,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             CommandPhase::Drained => drained,
             CommandPhase::Resume => resume,
             CommandPhase::Ready => ready,
+            CommandPhase::Pause | CommandPhase::Paused | CommandPhase::Unpause => return Ok(0),
         };
         let uuids = self.uuids(slots)?;
         self.host.run(CommandCall { workload, phase, argv, uuids: &uuids }).await
@@ -158,29 +170,63 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
         Ok(each?.into_iter().flatten().collect())
     }
 
-    async fn pause(&self, paused: bool, units: &[String]) -> Port<()> {
+    /// The exit status of a client's command; 0 where it has none for that.
+    async fn client(&self, clients: &Clients, name: &ClientRef, phase: CommandPhase) -> Port<i32> {
+        let command = clients.command(name).ok_or_else(|| PortError {
+            transient: false,
+            code: "no client".to_owned(),
+            message: format!("the policy has no command {name}"),
+        })?;
+        let argv = match phase {
+            CommandPhase::Pause => &command.pause,
+            CommandPhase::Paused => &command.paused,
+            _ => &command.resume,
+        };
+        if argv.is_empty() {
+            return Ok(0);
+        }
+        self.host.run(CommandCall { workload: &name.to_string(), phase, argv, uuids: &[] }).await
+    }
+
+    /// The cluster's part comes first and goes last: while it is paused, a run that was cut short shows.
+    async fn pause(&self, clients: &Clients, units: &[String], commands: &[ClientRef]) -> Port<()> {
         if let Some(cluster) = self.cluster {
-            cluster.set_clients_paused(self.node, paused).await?;
+            cluster.set_clients_paused(self.node, true).await?;
         }
         for unit in units {
-            if paused {
-                self.host.stop_unit(unit).await?;
-            } else {
-                self.host.start_unit(unit, "", &[]).await?;
-            }
+            self.host.stop_unit(unit).await?;
+        }
+        for name in commands {
+            let status = self.client(clients, name, CommandPhase::Pause).await?;
+            succeeded(status, CommandPhase::Pause, &name.to_string())?;
         }
         Ok(())
     }
 
-    async fn act(&self, kind: &StepKind) -> Port<Answer> {
+    async fn resume(&self, clients: &Clients, units: &[String], commands: &[ClientRef]) -> Port<()> {
+        for name in commands {
+            let status = self.client(clients, name, CommandPhase::Unpause).await?;
+            succeeded(status, CommandPhase::Unpause, &name.to_string())?;
+        }
+        for unit in units {
+            self.host.start_unit(unit, "", &[]).await?;
+        }
+        match self.cluster {
+            Some(cluster) => cluster.set_clients_paused(self.node, false).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn act(&self, kind: &StepKind, clients: &Clients) -> Port<Answer> {
         match kind {
             StepKind::Taint => self.cluster()?.set_taint(self.node, true).await?,
             StepKind::Untaint => self.cluster()?.set_taint(self.node, false).await?,
-            StepKind::PauseClients { units } => self.pause(true, units).await?,
-            StepKind::ResumeClients { units } => self.pause(false, units).await?,
+            StepKind::StandDown => self.cluster()?.set_label(self.node, writers::MIG_MANAGER, "false").await?,
+            StepKind::PauseClients { units, commands } => self.pause(clients, units, commands).await?,
+            StepKind::ResumeClients { units, commands } => self.resume(clients, units, commands).await?,
             StepKind::RefreshClients => {
-                self.pause(true, &[]).await?;
-                self.pause(false, &[]).await?;
+                self.pause(clients, &[], &[]).await?;
+                self.resume(clients, &[], &[]).await?;
             }
             StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } => {
                 let how = Removal { grace_period_s: *grace_period_s, delete: *delete };
@@ -216,14 +262,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
     }
 
     async fn command(&self, workload: &str, phase: CommandPhase, slots: &[SlotRef]) -> Port<()> {
-        match self.run(workload, phase, slots).await? {
-            0 => Ok(()),
-            status => Err(PortError {
-                transient: false,
-                code: format!("exit status {status}"),
-                message: format!("the {phase:?} command of {workload} failed"),
-            }),
-        }
+        succeeded(self.run(workload, phase, slots).await?, phase, workload)
     }
 
     /// Switches a mode. Where no reset follows, a mode that is only pending is set back: it must not strike at the
@@ -241,5 +280,16 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             });
         }
         Ok(())
+    }
+}
+
+fn succeeded(status: i32, phase: CommandPhase, of: &str) -> Port<()> {
+    match status {
+        0 => Ok(()),
+        status => Err(PortError {
+            transient: false,
+            code: format!("exit status {status}"),
+            message: format!("the {phase:?} command of {of} failed"),
+        }),
     }
 }

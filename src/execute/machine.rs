@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::observed::{Known, ObservedCluster, PodPhase, User};
 use crate::model::plan::{Guard, SlotRef};
+use crate::model::policy::Clients;
 use crate::model::{NodePlan, Policy, Step, StepKind};
 use crate::plan::{cost, window};
 use crate::ports::{Eviction, PortError};
@@ -86,6 +87,11 @@ impl Machine {
             interrupted: false,
             news: Vec::new(),
         }
+    }
+
+    /// The clients of the policy that it keeps to.
+    pub fn clients(&self) -> &Clients {
+        &self.policy.clients
     }
 
     /// Asks for a stop: the step in hand is finished first.
@@ -206,7 +212,8 @@ impl Machine {
         self.phase = Phase::Guarding;
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
         if step.guards.contains(&Guard::Window) {
-            let rest: u64 = self.plan.steps.iter().skip(self.at).map(|s| cost::step_ms(&s.kind)).sum();
+            let rest = self.plan.steps.iter().skip(self.at).filter(|s| s.disruptive);
+            let rest: u64 = rest.map(|s| cost::step_ms(&s.kind)).sum();
             let open = self.policy.window.as_ref().is_none_or(|w| window::admits(w, now, cost::seconds(rest)));
             if !open {
                 return self.hold("the window shuts before the rest of the plan would be done".to_owned(), now);
@@ -346,7 +353,7 @@ impl Machine {
                 StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {
                     let kind = step.kind.clone();
                     self.phase = Phase::Watching;
-                    Command::Do(look(&kind))
+                    Command::Do(Effect::look(&kind))
                 }
                 kind => {
                     let kind = kind.clone();
@@ -363,8 +370,10 @@ impl Machine {
     fn owe(&mut self, kind: &StepKind) {
         let undo = match kind {
             StepKind::Taint => StepKind::Untaint,
-            StepKind::PauseClients { units } => StepKind::ResumeClients { units: units.clone() },
-            StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new() },
+            StepKind::PauseClients { units, commands } => {
+                StepKind::ResumeClients { units: units.clone(), commands: commands.clone() }
+            }
+            StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new(), commands: Vec::new() },
             // Where a reset must follow, the mode may be pending until then.
             StepKind::SetMigMode { gpu, enabled } if self.resets(gpu) => {
                 StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
@@ -428,7 +437,8 @@ impl Machine {
             StepKind::AwaitGone { .. }
             | StepKind::AwaitReady { .. }
             | StepKind::DrainCommand { .. }
-            | StepKind::ResumeCommand { .. } => Command::Do(look(&step.kind)),
+            | StepKind::ResumeCommand { .. } => Command::Do(Effect::look(&step.kind)),
+            StepKind::PauseClients { commands, .. } if !commands.is_empty() => Command::Do(Effect::look(&step.kind)),
             _ => self.end(now),
         }
     }
@@ -456,6 +466,10 @@ impl Machine {
             (StepKind::DrainCommand { workload } | StepKind::ResumeCommand { workload, .. }, Answer::Holds(holds)) => {
                 let missing = if *holds { Vec::new() } else { vec![workload.clone()] };
                 (missing, self.policy.drain.timeout_s)
+            }
+            (StepKind::PauseClients { commands, .. }, Answer::Holds(holds)) => {
+                let all = || commands.iter().map(ToString::to_string).collect();
+                (if *holds { Vec::new() } else { all() }, self.policy.drain.timeout_s)
             }
             (kind, _) => return self.fail(format!("what `{}` waits for could not be looked at", kind.word()), now),
         };
@@ -566,20 +580,6 @@ impl Machine {
                 self.record(entry, now)
             }
         }
-    }
-}
-
-/// The look that tells whether a step that waits may end.
-fn look(kind: &StepKind) -> Effect {
-    match kind {
-        StepKind::AwaitGone { pods, .. } => Effect::LookPods(pods.keys().cloned().collect()),
-        StepKind::DrainCommand { workload } => {
-            Effect::LookCommand { workload: workload.clone(), drained: true, slots: Vec::new() }
-        }
-        StepKind::ResumeCommand { workload, slots } => {
-            Effect::LookCommand { workload: workload.clone(), drained: false, slots: slots.clone() }
-        }
-        _ => Effect::LookCluster,
     }
 }
 

@@ -8,6 +8,7 @@ use super::journal::Record;
 use crate::model::StepKind;
 use crate::model::observed::{Known, ObservedCluster, Pod, User};
 use crate::model::plan::SlotRef;
+use crate::model::policy::ClientRef;
 use crate::ports::{Eviction, PortError};
 
 /// What the machine wants done next.
@@ -43,8 +44,27 @@ pub enum Effect {
         /// The instances that it was given.
         slots: Vec<SlotRef>,
     },
+    /// Ask the clients that were paused whether they are: [`Answer::Holds`].
+    LookClients(Vec<ClientRef>),
     /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
     Act(StepKind),
+}
+
+impl Effect {
+    /// The look that tells whether a step that waits may end.
+    pub fn look(kind: &StepKind) -> Effect {
+        match kind {
+            StepKind::AwaitGone { pods, .. } => Effect::LookPods(pods.keys().cloned().collect()),
+            StepKind::DrainCommand { workload } => {
+                Effect::LookCommand { workload: workload.clone(), drained: true, slots: Vec::new() }
+            }
+            StepKind::ResumeCommand { workload, slots } => {
+                Effect::LookCommand { workload: workload.clone(), drained: false, slots: slots.clone() }
+            }
+            StepKind::PauseClients { commands, .. } => Effect::LookClients(commands.clone()),
+            _ => Effect::LookCluster,
+        }
+    }
 }
 
 /// What an effect answers.

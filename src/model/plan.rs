@@ -2,14 +2,19 @@
 //!
 //! Its JSON form is the product's (`format_version` 1): additions keep the version, changes raise it.
 
+mod gpu;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
-use super::observed::{Gap, User};
+use super::observed::Gap;
+use super::policy::ClientRef;
 use super::profile::{ComputeName, ProfileName};
+
+pub use gpu::{GpuPlan, ModeChangePlan, PlanCompute, PlanInstance};
 
 /// The version of the JSON form.
 pub const FORMAT_VERSION: &str = "1";
@@ -173,7 +178,7 @@ closed_list! {
     BlockCode {
         /// Outside the policy's window, or the plan would not end in it (waiting).
         Window = "window",
-        /// A disruption budget allows no eviction now (waiting).
+        /// A disruption budget allows no eviction now, or other nodes of the policy's budget come first (waiting).
         Budget = "budget",
         /// `processes = "wait"` and one still runs (waiting).
         ProcessWait = "process-wait",
@@ -227,6 +232,12 @@ closed_list! {
         NoSuchGpu = "no-such-gpu",
         /// Labels that select could not be known.
         Undecided = "undecided",
+        /// Another tool writes the node's MIG state (`writers.mig_manager`).
+        ForeignWriter = "foreign-writer",
+        /// `clients.allocation = "dra"`, which this version can't serve.
+        Allocation = "allocation-unsupported",
+        /// A budget that nodes share, and the node is in no cluster to share it by (`budget.uncoordinated`).
+        Uncoordinated = "uncoordinated",
         /// Compute instances under the device plugin.
         ComputeSplit = "compute-split-unsupported",
         /// More instances are bound than the layouts provide.
@@ -257,84 +268,6 @@ pub struct Block {
     pub object: String,
     /// What to do.
     pub hint: String,
-}
-
-/// One GPU in a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GpuPlan {
-    /// `GPU-…`.
-    pub uuid: String,
-    /// The index in PCI order.
-    pub index: u32,
-    /// The PCI bus id.
-    pub pci: String,
-    /// NVML's name without `NVIDIA `.
-    pub model: String,
-    /// Whether any entry manages it.
-    pub managed: bool,
-    /// The entry that won.
-    pub source: Option<Source>,
-    /// Less specific entries that match too.
-    pub shadows: Vec<Source>,
-    /// Memory slices, for drawing; 0 where unknown.
-    pub units: u32,
-    /// The MIG mode.
-    pub mig: ModeChangePlan,
-    /// Instances that stay.
-    pub keep: Vec<PlanInstance>,
-    /// Instances that go.
-    pub destroy: Vec<PlanInstance>,
-    /// Instances that come.
-    pub create: Vec<PlanInstance>,
-}
-
-/// MIG mode before and after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModeChangePlan {
-    /// In force now.
-    pub now: bool,
-    /// In force then.
-    pub then: bool,
-}
-
-/// An instance in a plan (the product's `I`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanInstance {
-    /// Its profile, as the driver names it.
-    pub profile: ProfileName,
-    /// The first memory slice.
-    pub start: u32,
-    /// Memory slices.
-    pub size: u32,
-    /// The driver's id, of instances that are there.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gi_id: Option<u32>,
-    /// Its compute instances (then, where they change).
-    pub compute: Vec<PlanCompute>,
-    /// Who uses it; `null` where unknown.
-    pub users: Option<Vec<User>>,
-    /// The entry that wants it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub source: Option<Source>,
-}
-
-impl PlanInstance {
-    /// Where it lies.
-    pub fn placement(&self) -> Placement {
-        Placement { start: self.start, size: self.size }
-    }
-}
-
-/// A compute instance in a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanCompute {
-    /// Its profile.
-    pub profile: ComputeName,
-    /// `MIG-…`, of those that are there.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub uuid: Option<String>,
-    /// Who uses it.
-    pub users: Option<Vec<User>>,
 }
 
 closed_list! {
@@ -444,6 +377,8 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepKind {
+    /// Stands mig-manager down: its node label says no, for good.
+    StandDown,
     /// Puts `sectile.dev/repartitioning:NoSchedule` on the node, so that nothing new lands on what goes.
     Taint,
     /// Takes it off.
@@ -452,11 +387,17 @@ pub enum StepKind {
     PauseClients {
         /// Units of the policy's `clients.systemd` to stop.
         units: Vec<String>,
+        /// Those of its `clients.commands` whose `pause` is run, and whose `paused` is polled.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        commands: Vec<ClientRef>,
     },
     /// Starts them again, so that what is there now is advertised.
     ResumeClients {
         /// Units to start again.
         units: Vec<String>,
+        /// Those of `clients.commands` whose `resume` is run.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        commands: Vec<ClientRef>,
     },
     /// Restarts what advertises, without anything going: new instances become allocatable.
     RefreshClients,
@@ -570,6 +511,7 @@ impl StepKind {
     /// The word of the closed list, as in JSON.
     pub fn word(&self) -> &'static str {
         match self {
+            StepKind::StandDown => "stand_down",
             StepKind::Taint => "taint",
             StepKind::Untaint => "untaint",
             StepKind::PauseClients { .. } => "pause_clients",

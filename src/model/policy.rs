@@ -1,6 +1,7 @@
 //! How changes may be carried out: the merged policy of a node. Durations are whole seconds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -147,15 +148,24 @@ pub enum Amount {
     Percent(u32),
 }
 
+/// A limit that nodes share: those that the policy file matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared<T> {
+    /// The limit.
+    pub limit: T,
+    /// The file that sets it: one of the policy's sources.
+    pub over: Source,
+}
+
 /// `[budget]`: over the nodes that the file matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeBudget {
     /// Nodes changing at once; `None`: no limit.
-    pub max_nodes: Option<Amount>,
+    pub max_nodes: Option<Shared<Amount>>,
     /// Nodes that converge first.
-    pub canary: Option<u32>,
+    pub canary: Option<Shared<u32>>,
     /// Pods down at once; `None`: no limit beyond the disruption budgets.
-    pub max_pods: Option<u32>,
+    pub max_pods: Option<Shared<u32>>,
     /// Nodes with no cluster to coordinate by.
     pub uncoordinated: Uncoordinated,
 }
@@ -239,6 +249,38 @@ pub struct Clients {
     pub systemd: Vec<String>,
     /// Commands to pause and resume.
     pub commands: Vec<ClientCommand>,
+    /// Where the commands stand.
+    pub commands_at: Option<Source>,
+}
+
+impl Clients {
+    /// How steps name the commands, in order.
+    pub fn names(&self) -> Vec<ClientRef> {
+        let all = self.commands_at.iter().flat_map(|source| (1..).map(move |number| (source, number)));
+        let all = all.take(self.commands.len());
+        all.map(|(source, number)| ClientRef { source: source.clone(), number }).collect()
+    }
+
+    /// The command of that name, if the policy still has it.
+    pub fn command(&self, name: &ClientRef) -> Option<&ClientCommand> {
+        let at = usize::try_from(name.number).ok()?.checked_sub(1)?;
+        self.commands.get(at).filter(|_| self.commands_at.as_ref() == Some(&name.source))
+    }
+}
+
+/// Names one of `clients.commands`: commands come from the tree, never from a plan file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClientRef {
+    /// Where the list stands.
+    pub source: Source,
+    /// Its place in it, from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for ClientRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.source, self.number)
+    }
 }
 
 /// A client that commands pause and resume.

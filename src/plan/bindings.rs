@@ -10,8 +10,7 @@ use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, St
 use crate::model::policy::ApplyMode;
 use crate::model::{NodePlan, ProfileName};
 
-use super::window::{self, Standing};
-use super::{cost, movers};
+use super::{cost, movers, window};
 
 /// Checks every binding, and sets the workloads of those that Sectile manages.
 pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Timestamp) -> ClusterPlan {
@@ -77,8 +76,14 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
             Some(_) if binding.manage && !matches => {
                 let mut step = step(plan.steps.len(), binding, profile);
                 let covered = nodes.iter().filter(covers).filter_map(|node| desired.nodes.get(&node.name));
-                match hold(covered, now) {
-                    Hold::No => plan.steps.push(step),
+                // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
+                let turns = nodes.iter().filter(covers).flat_map(|node| &node.steps);
+                let waits = turns.into_iter().any(|step| step.waits == Some(BlockCode::Budget));
+                match hold(covered, step.estimate_s, now) {
+                    Hold::No => {
+                        step.waits = waits.then_some(BlockCode::Budget);
+                        plan.steps.push(step);
+                    }
                     Hold::Waits(code) => {
                         step.waits = Some(code);
                         plan.steps.push(step);
@@ -122,11 +127,11 @@ enum Hold {
 }
 
 /// What the policies of the nodes that a binding covers say of disturbing its pods: the strictest counts.
-fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, now: Timestamp) -> Hold {
+fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, seconds: u64, now: Timestamp) -> Hold {
     let mut hold = Hold::No;
     for node in covered {
         let Some(policy) = &node.policy else { return Hold::Blocked };
-        let shut = policy.window.as_ref().is_some_and(|w| matches!(window::standing(w, now), Standing::Shut(_)));
+        let shut = policy.window.as_ref().is_some_and(|w| !window::admits(w, now, seconds));
         match policy.mode {
             ApplyMode::Manual => hold = Hold::Waits(BlockCode::ManualMode),
             ApplyMode::Undisruptive => hold = Hold::Waits(BlockCode::UndisruptiveMode),

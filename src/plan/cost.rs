@@ -26,7 +26,11 @@ pub fn step_ms(kind: &StepKind) -> u64 {
         StepKind::StopUnit { .. } | StepKind::StartUnit { .. } => 1_000,
         StepKind::DrainCommand { .. } | StepKind::ResumeCommand { .. } => 2_000,
         StepKind::AwaitReady { .. } => 1_000,
-        StepKind::Taint | StepKind::Untaint | StepKind::EvictPod { .. } | StepKind::BindWorkload { .. } => 50,
+        StepKind::StandDown
+        | StepKind::Taint
+        | StepKind::Untaint
+        | StepKind::EvictPod { .. }
+        | StepKind::BindWorkload { .. } => 50,
         StepKind::PauseClients { .. } => 500,
         // Nobody published how long a reset takes; on an idle GPU it is seconds.
         StepKind::ResetGpu { .. } => 2_000,

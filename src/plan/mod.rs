@@ -18,7 +18,9 @@ pub mod placement;
 pub mod report;
 pub mod steps;
 pub mod target;
+pub mod turns;
 pub mod window;
+pub mod writers;
 
 use std::collections::BTreeSet;
 
@@ -40,13 +42,14 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     }
     // What any node destroys is nobody's place, also where that node is planned later.
     prepared.iter().filter_map(|(_, prepared)| prepared.as_ref()).for_each(|p| p.withdraw(&mut promises));
-    let nodes: Vec<NodePlan> = prepared
+    let mut nodes: Vec<NodePlan> = prepared
         .into_iter()
         .map(|(wanted, prepared)| match prepared {
             Some(prepared) => node::plan(prepared, observed, &mut promises, now),
             None => node::unobserved(wanted, now),
         })
         .collect();
+    turns::hold(desired, observed, &mut nodes, now);
     let cluster = bindings::plan(desired, observed, &nodes, now);
     let summary = summary(&cluster, &nodes);
     Plan { format_version: FORMAT_VERSION.to_owned(), desired: desired.revision.clone(), cluster, nodes, summary }

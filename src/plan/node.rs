@@ -8,7 +8,7 @@ use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
 use crate::model::observed::{GpuInstance, Observed, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
-use crate::model::policy::{ApplyMode, ModeChange, ResetRule};
+use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
 use super::cost;
 use super::drain::{Court, Pods, Ruling, user_name};
@@ -17,7 +17,9 @@ use super::order::{self, Promises, Terms};
 use super::report::{self, Told};
 use super::steps::{self, Ground};
 use super::target::{self, GpuTarget};
+use super::turns;
 use super::window::{self, Standing};
+use super::writers::{self, Writer};
 
 /// The plan of a node that could not be observed.
 pub fn unobserved(desired: &DesiredNode, now: Timestamp) -> NodePlan {
@@ -96,6 +98,10 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
         }
     }
     let mut blocked = desired.blocked.clone();
+    // Beside another writer, or where nobody could hand the instances out, nothing is changed at all.
+    let writer = if desired.layout.is_some() { writers::found(desired.policy.as_ref(), node) } else { Writer::None };
+    blocked.extend(alone(desired, node, &writer));
+    let untouched = !blocked.is_empty();
     // What the tree alone tells to be too few is too few here, too, and told once.
     let told = |block: &Block| desired.blocked.iter().any(|b| (b.code, &b.object) == (block.code, &block.object));
     blocked.extend(node_blocks.into_iter().filter(|block| !told(block)));
@@ -114,6 +120,15 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     let shut = BTreeMap::from_iter(
         observed.cluster.budgets.iter().map(|b| (format!("{}/{}", b.namespace, b.name), b.allowed)),
     );
+    if node.cluster.is_none() && !movers.is_empty() && desired.policy.as_ref().is_some_and(turns::refuses) {
+        blocked.push(Block {
+            code: BlockCode::Uncoordinated,
+            message: "somebody would be disturbed, and it is in no cluster by which it could share the budget of nodes"
+                .to_owned(),
+            object: desired.node.clone(),
+            hint: "set budget.uncoordinated = \"splay\", or a budget that does not speak of this node".to_owned(),
+        });
+    }
     hold_by_budget(&movers, &mut movable, &shut, &mut waiting);
     if !blocked.is_empty() {
         movable.clear();
@@ -121,16 +136,24 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     // What does not fit the node leaves all of it alone; what does not fit a GPU leaves that one alone.
     let active: BTreeSet<usize> = (0..targets.len())
         .filter(|g| targets.get(*g).is_some_and(|t| t.chosen.is_some() && t.blocks.is_empty()))
-        .filter(|_| desired.blocked.is_empty())
+        .filter(|_| !untouched)
         .collect();
-    let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods);
+    let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods.as_ref()).map(|most| most.limit);
     let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods };
     let nobody = Terms { movable: &[], ..terms };
     // Taken back where it turns out that nobody moves after all.
     let before = (!movable.is_empty()).then(|| promises.clone());
     let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
-    let ground =
-        Ground { desired, node, cluster: &observed.cluster, targets: &targets, movers: &movers, court: &court };
+    let stand_down = writer == Writer::StandDown;
+    let ground = Ground {
+        stand_down,
+        desired,
+        node,
+        cluster: &observed.cluster,
+        targets: &targets,
+        movers: &movers,
+        court: &court,
+    };
     let mut laying = steps::lay(&ground, &mut laid);
     if blocked.is_empty() {
         blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
@@ -142,7 +165,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
         }
     }
     let mut plan = empty(desired, now);
-    plan.steps = if desired.blocked.is_empty() { laying.steps.clone() } else { Vec::new() };
+    plan.steps = if untouched { Vec::new() } else { laying.steps.clone() };
     hold_steps(desired, &mut plan.steps, &mut waiting, now);
     plan.waves = report::waves(&plan.steps);
     let told = Told { ground: &ground, laid: &laid, round_ms: &laying.round_ms, blocked: &blocked, waiting: &waiting };
@@ -150,9 +173,6 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     plan.gpus = targets.iter().map(report::gpu).collect();
     plan.gaps = node.gaps.clone();
     plan.warnings = targets.iter().filter_map(|t| t.chosen.as_ref()).flat_map(|c| c.warnings.clone()).collect();
-    if desired.policy.as_ref().is_some_and(|p| !p.clients.commands.is_empty()) && !plan.steps.is_empty() {
-        plan.warnings.push("clients.commands are not run by this version: pause those clients yourself".to_owned());
-    }
     blocked.sort();
     waiting.sort();
     waiting.dedup();
@@ -166,6 +186,26 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     plan.state = report::state(desired, &plan);
     plan.fingerprint = report::fingerprint(desired, node, &plan);
     plan
+}
+
+/// What leaves a whole node alone, beside what the tree says of it.
+fn alone(desired: &DesiredNode, node: &ObservedNode, writer: &Writer) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    if let Writer::Blocks(block) = writer {
+        blocks.push(block.clone());
+    }
+    let dra = desired.policy.as_ref().is_some_and(|p| p.clients.allocation == Allocation::Dra);
+    if dra && node.cluster.is_some() && desired.layout.is_some() {
+        blocks.push(Block {
+            code: BlockCode::Allocation,
+            message: "clients.allocation = \"dra\", and this version knows pods' instances by the device plugin only"
+                .to_owned(),
+            object: desired.node.clone(),
+            hint: "set clients.allocation = \"auto\" or \"device-plugin\", or take the node out of the layouts"
+                .to_owned(),
+        });
+    }
+    blocks
 }
 
 /// What holds: blocked movers block their GPUs; movers of a GPU that waits or is blocked wait with it.

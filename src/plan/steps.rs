@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::desired::{DesiredNode, Target};
 use crate::model::observed::{ObservedCluster, ObservedNode, PodPhase, User};
 use crate::model::plan::{Guard, Scope, SlotRef, Step, StepKind};
-use crate::model::policy::{DaemonSets, Policy};
+use crate::model::policy::{ClientRef, DaemonSets, Policy};
 
 use super::cost;
 use super::drain::Court;
@@ -16,6 +16,8 @@ use super::target::GpuTarget;
 /// Everything that steps are made from.
 #[derive(Debug)]
 pub struct Ground<'a> {
+    /// Whether mig-manager is stood down first.
+    pub stand_down: bool,
     /// What the tree wants of the node.
     pub desired: &'a DesiredNode,
     /// The node.
@@ -71,6 +73,9 @@ impl Laying {
 pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
     let mut laying = Laying::default();
     let mut last = Vec::new();
+    if ground.stand_down {
+        last.push(laying.push(&[], &[], StepKind::StandDown));
+    }
     for (at, round) in laid.rounds.iter().enumerate() {
         laying.disruptive = at > 0;
         let begin = laying.steps.len();
@@ -92,17 +97,19 @@ impl Ground<'_> {
         self.desired.policy.clone().unwrap_or_default()
     }
 
+    /// What is stopped around a change: units that run, and all commands. Where an earlier run was cut short between
+    /// pause and resume, units that do not run were stopped by it.
+    fn clients(&self, policy: &Policy) -> (Vec<String>, Vec<ClientRef>) {
+        let paused = self.node.cluster.as_ref().is_some_and(|cluster| cluster.clients_paused);
+        let there = |u: &&String| self.node.units.get(u.as_str()).is_some_and(|s| s.active || paused);
+        (policy.clients.systemd.iter().filter(there).cloned().collect(), policy.clients.names())
+    }
+
     /// One round; ids of what the next one comes after.
     fn round(&self, laying: &mut Laying, last: &[u32], round: &Round) -> Vec<u32> {
         let in_cluster = self.node.cluster.is_some();
         let policy = self.policy();
-        let units: Vec<String> = policy
-            .clients
-            .systemd
-            .iter()
-            .filter(|u| self.node.units.get(u.as_str()).is_some_and(|s| s.active))
-            .cloned()
-            .collect();
+        let (units, commands) = self.clients(&policy);
         let creates = round.creates.iter().filter_map(|&(g, c)| {
             let new = self.targets.get(g)?.chosen.as_ref()?.create.get(c)?;
             Some(StepKind::CreateInstance { slot: new.slot.clone(), compute: new.compute.clone() })
@@ -126,9 +133,10 @@ impl Ground<'_> {
             front = vec![laying.push(&front, &[], StepKind::Taint)];
         }
         front = self.vacate(laying, &front, round, &policy);
-        let pauses = in_cluster || !units.is_empty();
+        let pauses = in_cluster || !units.is_empty() || !commands.is_empty();
         if pauses {
-            front = vec![laying.push(&front, &[], StepKind::PauseClients { units: units.clone() })];
+            let pause = StepKind::PauseClients { units: units.clone(), commands: commands.clone() };
+            front = vec![laying.push(&front, &[], pause)];
         }
         let destroys = round.destroys.iter().filter_map(|&(g, i)| {
             let gpu = self.targets.get(g)?.gpu;
@@ -143,7 +151,7 @@ impl Ground<'_> {
         let made = laying.each(&ready, &[], creates);
         let mut end = if made.is_empty() { ready } else { made };
         if pauses {
-            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units })];
+            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units, commands })];
         }
         if in_cluster {
             end = vec![laying.push(&end, &[], StepKind::Untaint)];
@@ -301,7 +309,8 @@ impl Ground<'_> {
         let hidden = kept.flat_map(|i| &i.compute).any(|c| !cluster.advertised.contains(&c.uuid));
         let mut end = last;
         if cluster.clients_paused && !resumes {
-            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units: Vec::new() })];
+            let (units, commands) = self.clients(&self.policy());
+            end = vec![laying.push(&end, &[], StepKind::ResumeClients { units, commands })];
         } else if hidden && !resumes && !refreshes {
             end = vec![laying.push(&end, &[], StepKind::RefreshClients)];
         }

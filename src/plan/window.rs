@@ -1,7 +1,7 @@
 //! Whether a policy's window is open: days, hours, zones and their changes of clock.
 
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, AmbiguousTimestamp, TimeZone};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::model::policy::{Span, Window};
@@ -19,13 +19,14 @@ pub enum Standing {
 ///
 /// A span begins on its days and may end on the next; spans that meet or overlap are one. Where a change of clock
 /// skips a wall time, the instant after the gap counts; where it repeats one, the first counts for beginnings and the
-/// last for ends, so that the window is never shorter than it reads.
+/// last for ends.
 pub fn standing(window: &Window, now: Timestamp) -> Standing {
     let Ok(zone) = TimeZone::get(&window.timezone) else { return Standing::Shut(None) };
     let today = zone.to_datetime(now).date();
     let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
-    // Yesterday's spans may reach into today; a week and a day ahead holds every next opening.
-    for offset in -1..=8 {
+    // Yesterday's spans may reach into today. A week and a day ahead holds every next opening, and a week more where a
+    // zone skips a whole day.
+    for offset in -1..=15 {
         let Ok(date) = today.checked_add(i64::from(offset).days()) else { continue };
         spans.extend(window.open.iter().filter_map(|span| instants(span, date, &zone)));
     }
@@ -58,9 +59,24 @@ fn instants(span: &Span, date: Date, zone: &TimeZone) -> Option<(Timestamp, Time
         return None;
     }
     let last = if span.to > span.from { date } else { date.tomorrow().ok()? };
-    let from = zone.to_ambiguous_zoned(wall(date, span.from)?).earlier().ok()?;
-    let to = zone.to_ambiguous_zoned(wall(last, span.to)?).later().ok()?;
-    Some((from.timestamp(), to.timestamp()))
+    let from = instant(wall(date, span.from)?, zone, AmbiguousTimestamp::earlier)?;
+    let to = instant(wall(last, span.to)?, zone, AmbiguousTimestamp::later)?;
+    // What lies in a gap altogether never opens.
+    (from < to).then_some((from, to))
+}
+
+/// When the clock of the zone reads that, or first reads more; where it does so twice, `which` of them.
+fn instant(
+    wall: DateTime,
+    zone: &TimeZone,
+    which: impl Fn(AmbiguousTimestamp) -> Result<Timestamp, jiff::Error>,
+) -> Option<Timestamp> {
+    let found = zone.to_ambiguous_timestamp(wall);
+    match found.offset() {
+        // By the offset behind the gap it lies before the gap, and the next change of clock is the gap's.
+        AmbiguousOffset::Gap { .. } => zone.following(found.earlier().ok()?).next().map(|change| change.timestamp()),
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => which(found).ok(),
+    }
 }
 
 /// A date and minutes after its midnight; 1440 is the next midnight.

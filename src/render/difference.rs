@@ -44,6 +44,7 @@ fn sentences(plan: &Plan) -> String {
         let exactly = match kind {
             StepKind::EvictPod { uid, .. } => format!(" (uid {uid})"),
             StepKind::TerminateProcess { .. }
+            | StepKind::StandDown
             | StepKind::Taint
             | StepKind::Untaint
             | StepKind::PauseClients { .. }

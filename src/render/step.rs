@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::paint::{FAINT, pad, paint, width};
 use super::words;
 use crate::model::plan::SlotRef;
+use crate::model::policy::ClientRef;
 use crate::model::{ComputeName, NodePlan, Step, StepKind};
 
 /// What people call the GPUs of a node: `GPU 1` for a UUID. The default knows no names and shows UUIDs.
@@ -50,10 +51,15 @@ impl Names {
 /// A step as a sentence without its full stop: `evict inference/embed-0`, `destroy 2g.20gb at 0 on GPU 1`.
 pub fn step(kind: &StepKind, names: &Names) -> String {
     match kind {
+        StepKind::StandDown => format!("stand mig-manager down on {}, for good", names.node()),
         StepKind::Taint => format!("taint {}, so that nothing new lands there", names.node()),
         StepKind::Untaint => format!("take the taint off {}", names.node()),
-        StepKind::PauseClients { units } => format!("pause what holds or advertises the GPUs{}", listed(units)),
-        StepKind::ResumeClients { units } => format!("resume what holds or advertises the GPUs{}", listed(units)),
+        StepKind::PauseClients { units, commands } => {
+            format!("pause what holds or advertises the GPUs{}", listed(units, commands))
+        }
+        StepKind::ResumeClients { units, commands } => {
+            format!("resume what holds or advertises the GPUs{}", listed(units, commands))
+        }
         StepKind::RefreshClients => "advertise the new instances".to_owned(),
         StepKind::EvictPod { namespace, pod, uid: _, grace_period_s, delete } => {
             let verb = if *delete { "delete" } else { "evict" };
@@ -137,8 +143,9 @@ fn cut(compute: &[ComputeName]) -> String {
     format!("cut into {}", names.join(", "))
 }
 
-fn listed(units: &[String]) -> String {
-    if units.is_empty() { String::new() } else { format!(" ({})", units.join(", ")) }
+fn listed(units: &[String], commands: &[ClientRef]) -> String {
+    let all: Vec<String> = units.iter().cloned().chain(commands.iter().map(ToString::to_string)).collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }
 
 fn is(number: usize) -> &'static str {

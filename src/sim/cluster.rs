@@ -128,6 +128,15 @@ impl Cluster for SimCluster {
         Ok(Eviction::Accepted)
     }
 
+    async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()> {
+        let mut world = lock(&self.world);
+        let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+        there.labels.insert(key.to_owned(), value.to_owned());
+        // Who selects by it is gone, or comes, at once.
+        world.pass(0);
+        Ok(())
+    }
+
     async fn bind(&self, request: &Request<'_>) -> Port<()> {
         let Request { kind, namespace, name, container: _, profile, per_replica } = *request;
         let mut world = lock(&self.world);

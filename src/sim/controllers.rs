@@ -211,8 +211,13 @@ impl World {
         let mut unready = false;
         let mut served = BTreeMap::new();
         for (key, pod) in self.pods_of(workload) {
+            let node = pod.node.as_ref().and_then(|name| self.nodes.get(name));
             match pod.phase {
                 PodPhase::Ended => gone.push(key.clone()),
+                // The node's labels have changed.
+                PodPhase::Pending | PodPhase::Running if node.is_some_and(|node| !workload.selects(node)) => {
+                    gone.push(key.clone());
+                }
                 PodPhase::Pending if workload.outdated(pod) => gone.push(key.clone()),
                 PodPhase::Running if workload.outdated(pod) => outdated = outdated.or(Some(key.clone())),
                 PodPhase::Running => {}

@@ -86,6 +86,9 @@ impl Host for SimHost {
         let drained_at_ms = world.clock_ms.saturating_add(world.latency_ms("drain", DRAIN_MS));
         let node = self.node(&mut world)?;
         let missing = missing(node, call.uuids).is_some();
+        if let CommandPhase::Pause | CommandPhase::Paused | CommandPhase::Unpause = call.phase {
+            return Ok(client(node, call.workload, call.phase, drained_at_ms));
+        }
         let command = node.commands.entry(call.workload.to_owned()).or_default();
         let status = match call.phase {
             CommandPhase::Drain => {
@@ -99,7 +102,7 @@ impl Host for SimHost {
                 command.drained_at_ms = None;
                 0
             }
-            CommandPhase::Ready => i32::from(command.devices.is_empty()),
+            _ => i32::from(command.devices.is_empty()),
         };
         Ok(status)
     }
@@ -121,6 +124,22 @@ impl Host for SimHost {
             all.for_each(|processes: &mut Vec<SimProcess>| processes.retain(|process| process.pid != pid));
         }
         Ok(())
+    }
+}
+
+/// A client that pauses or is paused stands among the commands, and holds nothing.
+fn client(node: &mut SimNode, name: &str, phase: CommandPhase, paused_at_ms: i64) -> i32 {
+    match phase {
+        CommandPhase::Pause => {
+            let client = node.commands.entry(name.to_owned()).or_default();
+            client.drained_at_ms = Some(paused_at_ms);
+            0
+        }
+        CommandPhase::Paused => i32::from(node.commands.get(name).is_none_or(|c| c.drained_at_ms.is_some())),
+        _ => {
+            node.commands.remove(name);
+            0
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod commands;
 mod fleet;
 mod life;
+mod policy;
 mod readme;
 mod sandbox;
 mod saved;

@@ -32,6 +32,10 @@ fn ends_well(run: &Run, ended: &Ended) -> Result<(), TestCaseError> {
     let world = lock(&run.world);
     prop_assert!(world.ledger.is_empty(), "{:?}", world.ledger);
     prop_assert!(world.nodes.values().all(|node| !node.tainted && !node.clients_paused));
+    // Of bare metal only the journal tells, which this run has lost.
+    let nodes = world.nodes.values().filter(|node| node.in_cluster);
+    let paused = nodes.flat_map(|node| node.commands.keys()).find(|name| name.starts_with("policies/"));
+    prop_assert_eq!(paused, None, "a client is left paused");
     let last = ended.plans.last().unwrap();
     for node in &last.nodes {
         let told = !node.blocked.is_empty() || !node.waiting.is_empty();

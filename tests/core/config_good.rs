@@ -209,7 +209,7 @@ managed = false
     let tree = tree(&[("policies/p.toml", "[budget]\nuncoordinated = \"splay\"\nmax_nodes = 2\n")]);
     let policy = resolve(&tree, &[node("n", &[], 0)]).desired.nodes["n"].policy.clone().unwrap();
     assert_eq!(policy.budget.uncoordinated, Uncoordinated::Splay(4 * 3600));
-    assert_eq!(policy.budget.max_nodes, Some(Amount::Count(2)));
+    assert_eq!(policy.budget.max_nodes.as_ref().map(|max| max.limit), Some(Amount::Count(2)));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(crate) fn unit(name: &str, profile: &str) -> String {
 }
 
 /// Binds and manages a workload of namespace x.
-fn managed(kind: &str, name: &str, profile: &str) -> String {
+pub(crate) fn managed(kind: &str, name: &str, profile: &str) -> String {
     let object = format!("{{ kind = \"{kind}\", namespace = \"x\", name = \"{name}\" }}");
     format!("[[workload]]\nname = \"{name}\"\nkubernetes = {object}\nprofile = \"{profile}\"\nmanage = true\n")
 }

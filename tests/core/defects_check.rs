@@ -165,7 +165,7 @@ fn a_foreign_unit_that_is_started_with_the_clients_is_caught() {
     let active = SimUnit { active: true, ..SimUnit::default() };
     lock(&run.world).nodes.get_mut("n").unwrap().units.insert("dcgm.service".to_owned(), active);
     caught(&bent(&run, |kind| {
-        if let StepKind::ResumeClients { units } = kind {
+        if let StepKind::ResumeClients { units, .. } = kind {
             units.push("sshd.service".to_owned());
         }
     }));

@@ -107,6 +107,9 @@ impl Cluster for Meddled<SimCluster> {
     async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()> {
         self.call(if paused { "pause" } else { "resume" }, self.inner.set_clients_paused(node, paused)).await
     }
+    async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()> {
+        self.call("set_label", self.inner.set_label(node, key, value)).await
+    }
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction> {
         self.inner.remove_pod(namespace, name, uid, how).await
     }

@@ -40,6 +40,12 @@ impl Run {
         let sources = files.iter().map(|(p, t)| (p.to_string(), t.to_string())).collect();
         let tree = tree.unwrap_or_else(|| panic!("{}", config::diagnostic::render(&found, &sources, false)));
         let world: Shared = Arc::new(Mutex::new(world));
+        Run { world, tree, nodes: Vec::new() }.with_nodes()
+    }
+
+    /// With the drivers of the world's nodes.
+    pub(crate) fn with_nodes(self) -> Run {
+        let Run { world, tree, nodes: _ } = self;
         let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
         let gpus = |name: String| (name.clone(), Gpus::new(SimDriver::new(world.clone(), name)));
         let nodes = names.into_iter().map(gpus).collect();

@@ -213,8 +213,11 @@ fn the_products_layout_and_policy_plan_what_the_page_promises() {
     let house = inference();
     let (desired, _, plan) = house.plan();
     let [first, second] = plan.nodes.as_slice() else { panic!() };
-    assert_eq!((first.state, second.state), (NodeState::Changing, NodeState::Changing), "{plan:#?}");
-    assert_eq!((&first.blocked, &first.waiting, &second.waiting), (&vec![], &vec![], &vec![]));
+    // The first is the canary, and the tenth of two nodes is one.
+    assert_eq!((first.state, second.state), (NodeState::Changing, NodeState::Waiting), "{plan:#?}");
+    assert_eq!((&first.blocked, &first.waiting, &second.blocked), (&vec![], &vec![], &vec![]));
+    let [turn] = second.waiting.as_slice() else { panic!("{:#?}", second.waiting) };
+    assert_eq!((turn.code, turn.message.contains("gpu-a-01")), (BlockCode::Budget, true), "{turn:?}");
     assert_eq!(plan.cluster.blocked, []);
     assert!(first.optimal && second.optimal);
     // Everything that may stay stays: of the first node's, the instance in the way and the GPU without MIG go.

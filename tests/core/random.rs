@@ -212,9 +212,12 @@ pub(crate) fn draw(tape: &mut Tape<'_>) -> Case {
     }
     let mode = ["idle", "allow", "refuse"][tape.pick(3)];
     let processes = ["refuse", "terminate"][tape.pick(2)];
-    let max_pods = ["", "[budget]\nmax_pods = 1\n"][tape.pick(2)];
-    let policy =
-        format!("nodes = [\"*\"]\n{max_pods}[gpu]\nmode_change = \"{mode}\"\n[protect]\nprocesses = \"{processes}\"\n");
+    let limits = ["", "max_pods = 1\n", "max_nodes = \"50%\"\n", "canary = 1\nmax_nodes = 1\n"][tape.pick(4)];
+    let client = "commands = [{ pause = [\"/p\"], paused = [\"/q\"], resume = [\"/r\"] }]\n";
+    let clients = ["", client][tape.pick(2)];
+    let policy = format!(
+        "nodes = [\"*\"]\n[budget]\n{limits}[clients]\n{clients}[gpu]\nmode_change = \"{mode}\"\n[protect]\nprocesses = \"{processes}\"\n"
+    );
     if tape.pick(8) != 7 {
         files.push(("policies/all.toml".to_owned(), policy));
     }

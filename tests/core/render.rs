@@ -6,6 +6,7 @@ use anstream::adapter::strip_str;
 use sectile::model::desired::{DesiredNode, Goal, GpuGoal, Wanted};
 use sectile::model::observed::{ComputeInstance, NodeInCluster, UnitState};
 use sectile::model::plan::*;
+use sectile::model::policy::ClientRef;
 use sectile::model::*;
 use sectile::render::{self, Names, Style};
 
@@ -350,8 +351,12 @@ fn every_kind_of_step_is_a_sentence() {
     let kinds = [
         StepKind::Taint,
         StepKind::Untaint,
-        StepKind::PauseClients { units: units() },
-        StepKind::ResumeClients { units: vec![] },
+        StepKind::PauseClients {
+            units: units(),
+            commands: vec![ClientRef { source: "policies/a.toml:3".parse().unwrap(), number: 1 }],
+        },
+        StepKind::ResumeClients { units: vec![], commands: vec![] },
+        StepKind::StandDown,
         StepKind::RefreshClients,
         evict(false),
         evict(true),
@@ -385,7 +390,7 @@ fn every_kind_of_step_is_a_sentence() {
         },
     ];
     let told: BTreeSet<&str> = kinds.iter().map(StepKind::word).collect();
-    assert_eq!(told.len(), 18, "a new kind of step wants its sentence here");
+    assert_eq!(told.len(), 19, "a new kind of step wants its sentence here");
     let sentences: Vec<String> =
         kinds.iter().map(|kind| format!("{:<16} {}", kind.word(), render::step(kind, &names))).collect();
     insta::assert_snapshot!(sentences.join("\n"));

@@ -4,7 +4,7 @@ use super::Ties;
 use crate::config::precedence::{self, Match, NodeRank};
 use crate::config::resolve::NodeFacts;
 use crate::config::schema::{At, PolicyFile, Setting, Tree};
-use crate::model::policy::{Span, Uncoordinated, Window};
+use crate::model::policy::{Shared, Span, Uncoordinated, Window};
 use crate::model::{Policy, Source};
 
 /// What `uncoordinated = "splay"` spreads over, unless `splay` says otherwise.
@@ -46,7 +46,7 @@ pub(super) fn merge(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> Merged {
         }
     }
     let policy = (!files.is_empty()).then(|| {
-        let mut policy = build(chosen.into_iter().map(|(_, _, setting)| &setting.value));
+        let mut policy = build(chosen.into_iter().map(|(_, file, setting)| (file, setting)));
         policy.sources = files.iter().map(|(_, file)| file.selector.at.source(&file.path)).collect();
         policy.protect.pods = files.iter().flat_map(|(_, file)| file.protect.iter().cloned()).collect();
         policy
@@ -55,23 +55,26 @@ pub(super) fn merge(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> Merged {
 }
 
 /// A policy of settings, each key at most once; the rest has its default.
-fn build<'s>(settings: impl Iterator<Item = &'s Setting>) -> Policy {
+fn build<'s>(settings: impl Iterator<Item = (&'s PolicyFile, &'s At<Setting>)>) -> Policy {
     let mut policy = Policy::default();
     let mut open: Option<&Vec<Span>> = None;
     let mut timezone = "UTC";
     let mut splays = false;
     let mut splay = DEFAULT_SPLAY_S;
-    for setting in settings {
-        match setting {
+    for (file, setting) in settings {
+        let over = || file.selector.at.source(&file.path);
+        match &setting.value {
             Setting::Mode(mode) => policy.mode = *mode,
             Setting::Timeout(seconds) => policy.drain.timeout_s = *seconds,
             Setting::GracePeriod(seconds) => policy.drain.grace_period_s = Some(*seconds),
             Setting::Force(force) => policy.drain.force = *force,
             Setting::DeleteEmptydirData(delete) => policy.drain.delete_emptydir_data = *delete,
             Setting::DaemonSets(rule) => policy.drain.daemonsets = *rule,
-            Setting::MaxNodes(amount) => policy.budget.max_nodes = Some(*amount),
-            Setting::Canary(nodes) => policy.budget.canary = Some(*nodes),
-            Setting::MaxPods(pods) => policy.budget.max_pods = Some(*pods),
+            Setting::MaxNodes(amount) => {
+                policy.budget.max_nodes = Some(Shared { limit: *amount, over: over() });
+            }
+            Setting::Canary(nodes) => policy.budget.canary = Some(Shared { limit: *nodes, over: over() }),
+            Setting::MaxPods(pods) => policy.budget.max_pods = Some(Shared { limit: *pods, over: over() }),
             Setting::Splays(value) => splays = *value,
             Setting::Splay(seconds) => splay = *seconds,
             Setting::Open(spans) => open = Some(spans),
@@ -83,7 +86,10 @@ fn build<'s>(settings: impl Iterator<Item = &'s Setting>) -> Policy {
             Setting::Reboot(rule) => policy.gpu.reboot = *rule,
             Setting::Allocation(way) => policy.clients.allocation = *way,
             Setting::Units(units) => policy.clients.systemd.clone_from(units),
-            Setting::Commands(commands) => policy.clients.commands.clone_from(commands),
+            Setting::Commands(commands) => {
+                policy.clients.commands.clone_from(commands);
+                policy.clients.commands_at = Some(setting.source(&file.path));
+            }
             Setting::MigManager(rule) => policy.mig_manager = *rule,
             Setting::Rollback(rollback) => policy.failure.rollback = *rollback,
             Setting::Retries(retries) => policy.failure.retries = *retries,

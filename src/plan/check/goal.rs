@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::desired::{DesiredNode, Goal, GpuGoal, SharedGoal, Wanted};
 use crate::model::geometry::{Geometry, Placement};
 use crate::model::observed::{Known, ObservedCluster, ObservedGpu, ObservedNode, User};
-use crate::model::plan::{DisruptionKind, GpuPlan, NodePlan, PlanInstance, SlotRef, Verdict};
+use crate::model::plan::{Block, DisruptionKind, GpuPlan, NodePlan, PlanInstance, SlotRef, Verdict};
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::walk::{End, Paper};
@@ -23,8 +23,9 @@ pub(super) fn check(
     if listed != seen.gpus.iter().map(|g| &g.uuid).collect::<Vec<_>>() {
         return found.add(Invariant::Target, None, "the plan does not list the node's GPUs");
     }
-    let done =
-        plan.blocked.is_empty() && plan.waiting.iter().all(|b| plan.steps.iter().any(|s| s.waits == Some(b.code)));
+    // What holds the node back holds steps back that are laid; for what holds one user back no step is laid.
+    let laid = |b: &Block| b.object == plan.name && plan.steps.iter().any(|s| s.waits == Some(b.code));
+    let done = plan.blocked.is_empty() && plan.waiting.iter().all(laid);
     for (gpu, listed) in seen.gpus.iter().zip(&plan.gpus) {
         lists(gpu, listed, end, done, found);
         let goal = goal_of(wanted, listed);

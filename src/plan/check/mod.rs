@@ -6,6 +6,7 @@
 mod closure;
 mod goal;
 mod rules;
+mod turns;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -38,7 +39,7 @@ crate::model::plan::closed_list! {
         Guards = "guards",
         /// Nobody is disturbed who may not be, or who need not be.
         Verdicts = "verdicts",
-        /// Between two waits for readiness no more is evicted than the budgets allow.
+        /// Between two waits for readiness no more is evicted than the budgets allow, and no more nodes change at once.
         Budgets = "budgets",
         /// The steps lead where the tree says, and the lists of each GPU say the same.
         Target = "target",
@@ -89,6 +90,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violati
     if plan.summary != sums(plan) {
         found.add(Invariant::Sums, None, "the summary does not count what the nodes list");
     }
+    turns::check(desired, observed, plan, &mut found);
     for node in &plan.nodes {
         found.node(&node.name);
         match (desired.nodes.get(&node.name), observed.nodes.get(&node.name)) {

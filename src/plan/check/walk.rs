@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::desired::{DesiredNode, Goal, Target};
 use crate::model::geometry::Placement;
 use crate::model::observed::{Known, NodeInCluster, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
-use crate::model::plan::{GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
-use crate::model::policy::{DaemonSets, ModeChange, ResetRule};
+use crate::model::plan::{Block, BlockCode, GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
+use crate::model::policy::{ClientRef, DaemonSets, ModeChange, ResetRule, WriterRule};
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::{Findings, Invariant, rules};
@@ -49,8 +49,8 @@ struct Walk<'a> {
     evicted: BTreeMap<String, u32>,
     /// Pods evicted since the last taint.
     down: u32,
-    /// Units that the last pause stopped.
-    stopped: Vec<String>,
+    /// Units and commands that the last pause of this plan stopped.
+    stopped: Option<(Vec<String>, Vec<ClientRef>)>,
     /// Workloads of evicted pods that nobody waited for yet.
     unready: BTreeSet<String>,
     /// Whether instances were made that nobody advertises yet.
@@ -99,7 +99,7 @@ pub(super) fn walk(
         leaving: BTreeSet::new(),
         evicted: BTreeMap::new(),
         down: 0,
-        stopped: Vec::new(),
+        stopped: None,
         unready: BTreeSet::new(),
         hidden: seen.cluster.is_some() && plan.gpus.iter().filter(|g| g.managed).any(|g| hides(g, &in_cluster)),
         fresh: false,
@@ -109,23 +109,37 @@ pub(super) fn walk(
     for step in &plan.steps {
         walk.step(step);
     }
+    let labels = seen.labels.known();
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map_or("", String::as_str);
+    let writes = label("nvidia.com/gpu.deploy.mig-manager") == "true" && !label("nvidia.com/mig.config").is_empty();
+    let stands_down = plan.steps.first().is_some_and(|step| step.kind == StepKind::StandDown);
+    if writes && !plan.steps.is_empty() && !stands_down {
+        walk.found.add(Invariant::HandsOff, None, "it is changed beside mig-manager, which writes its MIG state, too");
+    }
     if walk.tainted || walk.paused {
         let last = plan.steps.last().map(|s| s.id);
-        // A node whose layout does not fit is left alone, also what an earlier run left on it.
-        if wanted.blocked.is_empty() {
+        // A node that is left alone is left as an earlier run left it.
+        if !left_alone(wanted, plan) {
             walk.found.add(Invariant::Bracket, last, "the node is left tainted or paused");
         }
     }
     if !walk.leaving.is_empty() || !walk.unready.is_empty() {
         walk.found.add(Invariant::Bracket, None, "a pod is evicted, and it or its workload is never waited for");
     }
-    if walk.hidden && seen.cluster.is_some() && wanted.blocked.is_empty() {
+    if walk.hidden && seen.cluster.is_some() && !left_alone(wanted, plan) {
         walk.found.add(Invariant::Bracket, None, "instances are made and never advertised");
     }
     if !walk.unreset.is_empty() {
         walk.found.add(Invariant::Target, None, "a mode is left pending");
     }
     walk.end
+}
+
+/// Whether nothing may be changed on the node at all: its layout does not fit it, another tool writes its MIG state, or
+/// nobody could hand its instances out.
+fn left_alone(wanted: &DesiredNode, plan: &NodePlan) -> bool {
+    let alone = |block: &Block| matches!(block.code, BlockCode::ForeignWriter | BlockCode::Allocation);
+    !wanted.blocked.is_empty() || plan.blocked.iter().any(alone)
 }
 
 /// Whether a device of an instance that stays is not advertised.
@@ -144,6 +158,7 @@ impl Walk<'_> {
             self.add(Invariant::Foreign, step, "it is no step of a node's");
         }
         match &step.kind {
+            StepKind::StandDown => self.stand_down(step),
             StepKind::Taint => {
                 self.cluster_only(step);
                 // One that an earlier run left is put on anew; one of this plan's own must have come off.
@@ -164,11 +179,8 @@ impl Walk<'_> {
                 }
                 self.tainted = false;
             }
-            StepKind::PauseClients { units } => {
-                let policy = self.wanted.policy.clone().unwrap_or_default();
-                if !units.iter().all(|u| policy.clients.systemd.contains(u)) {
-                    self.add(Invariant::Foreign, step, "it stops a unit that the policy does not name");
-                }
+            StepKind::PauseClients { units, commands } => {
+                self.clients(step, units, commands);
                 if self.seen.cluster.is_some() && !self.tainted {
                     self.add(Invariant::Bracket, step, "clients are paused while pods may still be bound to the node");
                 }
@@ -176,13 +188,14 @@ impl Walk<'_> {
                     self.add(Invariant::Bracket, step, "clients are paused longer than need be: pods still leave");
                 }
                 self.paused = true;
-                self.stopped.clone_from(units);
+                self.stopped = Some((units.clone(), commands.clone()));
             }
-            StepKind::ResumeClients { units } => {
-                if *units != self.stopped {
-                    self.add(Invariant::Foreign, step, "it starts other units than were stopped");
+            StepKind::ResumeClients { units, commands } => {
+                self.clients(step, units, commands);
+                // What an earlier run stopped is resumed as the policy has it.
+                if self.stopped.take().is_some_and(|(u, c)| (u, c) != (units.clone(), commands.clone())) {
+                    self.add(Invariant::Foreign, step, "it resumes something else than was paused");
                 }
-                self.stopped.clear();
                 if !self.paused {
                     self.add(Invariant::Bracket, step, "it resumes what is not paused");
                 }
@@ -248,6 +261,32 @@ impl Walk<'_> {
                 }
             }
             StepKind::BindWorkload { .. } => self.add(Invariant::Foreign, step, "it belongs to the cluster"),
+        }
+    }
+
+    fn stand_down(&mut self, step: &Step) {
+        self.cluster_only(step);
+        let takes_over = self.wanted.policy.as_ref().is_some_and(|p| p.mig_manager == WriterRule::TakeOver);
+        let on = self.seen.labels.known().and_then(|labels| labels.get("nvidia.com/gpu.deploy.mig-manager"));
+        if !takes_over || on.map(String::as_str) != Some("true") {
+            self.add(Invariant::Foreign, step, "there is no mig-manager, or the policy does not take over from it");
+        }
+        if !step.after.is_empty() || self.began {
+            self.add(Invariant::Bracket, step, "another writer is stood down before anything else");
+        }
+    }
+
+    /// Pauses stop what the policy names, and nothing else.
+    fn clients(&mut self, step: &Step, units: &[String], commands: &[ClientRef]) {
+        let clients = self.wanted.policy.as_ref().map(|p| &p.clients);
+        let known = |u: &String| clients.is_some_and(|c| c.systemd.contains(u));
+        let command = |name: &ClientRef| clients.is_some_and(|c| c.command(name).is_some());
+        if !units.iter().all(known) || !commands.iter().all(command) {
+            self.add(Invariant::Foreign, step, "it pauses or resumes what the policy does not name");
+        }
+        let all = clients.map_or(0, |c| c.commands.len());
+        if commands.len() != all {
+            self.add(Invariant::Bracket, step, "it leaves a client of the policy out");
         }
     }
 
@@ -329,7 +368,7 @@ impl Walk<'_> {
             self.add(Invariant::Verdicts, step, "its grace is not the policy's");
         }
         self.down += 1;
-        if policy.budget.max_pods.is_some_and(|most| self.down > most) {
+        if policy.budget.max_pods.is_some_and(|most| self.down > most.limit) {
             self.add(Invariant::Budgets, step, "more pods are down at once than the policy allows");
         }
     }
@@ -360,7 +399,7 @@ impl Walk<'_> {
         if !there {
             self.add(Invariant::Foreign, step, "the node has no such unit");
         }
-        if self.seen.cluster.is_some() && (!self.tainted || self.paused) {
+        if self.paused || (self.seen.cluster.is_some() && !self.tainted) {
             self.add(
                 Invariant::Bracket,
                 step,
@@ -400,7 +439,7 @@ impl Walk<'_> {
         if slots.len() != binding.per_replica as usize {
             self.add(Invariant::Target, step, "it is not given as many instances as it is bound to");
         }
-        if self.seen.cluster.is_some() && self.paused {
+        if self.paused {
             self.add(Invariant::Bracket, step, "it starts while the clients are paused");
         }
         for slot in slots {
