@@ -11,7 +11,7 @@ use crate::execute::journal::{Entry, Record, Standing, standing};
 use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
 use crate::model::policy::Shared;
-use crate::model::{Desired, Digest, NodePlan, NodeState, Plan, Source, StepKind};
+use crate::model::{Desired, Digest, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
 use crate::ports::{Cluster as _, Journal as _, Request};
 use crate::{plan, render};
 
@@ -19,7 +19,7 @@ use super::args::{Apply, DryRun, Global, Output, Override};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::Fleet;
+use super::fleet::{Accepted, Fleet};
 use super::output;
 use super::plan::blocked;
 use super::progress::Progress;
@@ -60,6 +60,7 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     let tree_path = if saved.is_some() { args.tree_path() } else { path };
     let (tree, units, loaded) = context::load(&tree_path, global)?;
     let mut fleet = Fleet::open(global)?;
+    fleet.accepted = Accepted { removal: args.accept_removal, inventory: args.accept_inventory };
     if let Some(plan) = saved.take() {
         saved = Some(same_nodes(plan, &mut fleet));
     }
@@ -189,8 +190,31 @@ impl Work<'_> {
         context::look(&self.tree, &self.units, &self.loaded, &self.fleet, &adjust)
     }
 
+    /// Remembers the tree, unless it is held back, and the GPUs of nodes that are new here or whose GPUs were accepted:
+    /// before the first effect, so that a run that is cut short need not be accepted again.
+    fn take_up(&mut self, picture: &Picture) -> Result<(), Error> {
+        let before = self.fleet.memory();
+        self.fleet.remember(|memory| {
+            if picture.desired.blocked.is_empty() {
+                memory.tree = Some(self.tree.sum());
+            }
+            observed(picture, |node| node.source.is_some()).for_each(|node| memory.begun(node));
+        });
+        self.fleet.accepted = Accepted::default();
+        if self.fleet.memory() == before { Ok(()) } else { self.fleet.save() }
+    }
+
+    /// Remembers how the nodes are that are as they should be, and keeps the state.
+    fn keep(&self, picture: &Picture) -> Result<(), Error> {
+        self.fleet.remember(|memory| {
+            observed(picture, |node| node.state == NodeState::Converged).for_each(|node| memory.converged(node));
+        });
+        self.fleet.save()
+    }
+
     /// Carries plans out until nothing is left that can be done now.
     fn carry_out(&mut self, mut picture: Picture) -> Result<Exit, Error> {
+        self.take_up(&picture)?;
         let began = self.fleet.time();
         // The plan, its steps and the result stand apart where a person sees all three.
         if !self.global.quiet && !self.idle(&picture.plan) {
@@ -210,7 +234,7 @@ impl Work<'_> {
                 break;
             }
         }
-        self.fleet.save()?;
+        self.keep(&picture)?;
         let seconds = self.fleet.time().duration_since(began).as_secs_f64();
         self.report(&picture, seconds);
         let mut exit = blocked(&picture.plan);
@@ -433,9 +457,17 @@ impl Work<'_> {
                 "Verified by observing again: {nodes} {nodes_word} converged, {kept} {kept_word}.\n"
             ));
         } else {
+            for block in &plan.cluster.blocked {
+                text.push_str(&format!(
+                    "{}: {}: {}\n  hint: {}\n",
+                    block.code, block.object, block.message, block.hint
+                ));
+            }
             for node in plan.nodes.iter().filter(|node| !settled(node)) {
                 text.push_str(&format!("{} is {}\n", node.name, node.state));
-                for block in node.blocked.iter().chain(&node.waiting) {
+                // What holds back the tree is told above, once.
+                let own = node.blocked.iter().filter(|block| !plan.cluster.blocked.contains(block));
+                for block in own.chain(&node.waiting) {
                     text.push_str(&format!(
                         "  {}: {}: {}\n    hint: {}\n",
                         block.code, block.object, block.message, block.hint
@@ -451,6 +483,12 @@ impl Work<'_> {
         }
         output::print(&text);
     }
+}
+
+/// The planned nodes of a kind, as they were observed.
+fn observed(picture: &Picture, which: impl Fn(&NodePlan) -> bool) -> impl Iterator<Item = &ObservedNode> {
+    let of = picture.plan.nodes.iter().filter(move |node| which(node));
+    of.filter_map(|node| picture.observed.nodes.get(&node.name))
 }
 
 fn fingerprints(plan: &Plan) -> Vec<String> {

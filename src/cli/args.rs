@@ -16,7 +16,8 @@ const EXIT_CODES: &str = "Exit codes:
   0    done, or nothing to do
   1    an error
   2    with --detailed-exitcode: changes, also those that wait for a window or a budget
-  3    blocked until somebody acts (apply always, plan with --detailed-exitcode), or it does not fit
+  3    blocked, or suspended with something to do, until somebody acts (apply always, plan with
+       --detailed-exitcode); what `fit` is asked for does not fit
   64   wrong usage, also no terminal and no --yes
   130  interrupted";
 
@@ -54,7 +55,8 @@ pub enum Command {
   sectile apply --sim                 # on the built-in simulated fleet, without asking
   sectile apply --dry-run             # plan and check, change nothing
   sectile apply plan.json --yes       # a saved plan, refused where its steps no longer hold
-  sectile apply --override window --reason \"INC-4711: no capacity\"")]
+  sectile apply --override window --reason \"INC-4711: no capacity\"
+  sectile apply --accept-inventory    # a GPU fell off the bus, and that is right")]
     Apply(Apply),
     /// Show desired beside observed, GPU by GPU, with who uses what
     #[command(after_help = "Examples:
@@ -95,6 +97,17 @@ Examples:
   sectile export --sim --out tree/    # every node of the fleet"
     )]
     Export(Export),
+    /// Stop reconciling nodes, with a reason: what would be done is still planned and shown
+    #[command(after_help = "Examples:
+  sectile suspend --reason \"INC-4711: driver upgrade\"
+  sectile suspend --node \"edge-*\" --sim --reason \"moving racks\"
+  sectile status --sim                # shows which nodes are suspended, since when and why")]
+    Suspend(Suspend),
+    /// Go on reconciling nodes that were suspended
+    #[command(after_help = "Examples:
+  sectile resume                      # this node
+  sectile resume --sim --fleet        # every node of the simulated fleet")]
+    Resume(Resume),
     /// Write completions for a shell to stdout
     #[command(after_help = "Example:
   sectile completions bash > /etc/bash_completion.d/sectile")]
@@ -122,7 +135,7 @@ pub struct Global {
     /// Where the cluster is seen; wins over --sim
     #[arg(long, global = true, env = "SECTILE_CLUSTER", value_name = "SOURCE")]
     pub cluster: Option<Cluster>,
-    /// The node [default: this one; with --sim every node of the fleet]
+    /// The node; of suspend and resume also a glob [default: this one; with --sim every node of the fleet]
     #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
     pub node: Option<String>,
     /// What is written to stdout
@@ -189,6 +202,31 @@ pub struct Apply {
     /// Why, for the record
     #[arg(long, env = "SECTILE_REASON", value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Take a tree up that lost all its layouts or most of its bindings
+    #[arg(long, env = "SECTILE_ACCEPT_REMOVAL", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub accept_removal: bool,
+    /// Take the GPUs that are there now for the right ones, so that `index` counts them
+    #[arg(long, env = "SECTILE_ACCEPT_INVENTORY", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub accept_inventory: bool,
+}
+
+/// `sectile suspend`.
+#[derive(Clone, Debug, Args)]
+pub struct Suspend {
+    /// Why: shown by plan and status until the node is resumed
+    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT")]
+    pub reason: String,
+    /// Every node
+    #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub fleet: bool,
+}
+
+/// `sectile resume`.
+#[derive(Clone, Debug, Args)]
+pub struct Resume {
+    /// Every node
+    #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub fleet: bool,
 }
 
 /// `sectile status`.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{self, Loaded, NodeFacts, Tree, diagnostic};
 use crate::model::{Desired, Observed, Plan};
-use crate::plan;
+use crate::plan::{self, guards};
 
 use super::args::{Global, Output};
 use super::error::Error;
@@ -61,6 +61,9 @@ pub(super) fn look(
     }
     let mut desired = resolved.desired;
     adjust(&mut desired);
+    if let Some(block) = fleet.taken_up().and_then(|before| guards::removal(&before, &tree.sum())) {
+        guards::hold_tree(&mut desired, &block);
+    }
     let plan = plan::plan(&desired, &observed, fleet.time());
     let broken = plan::check::check(&desired, &observed, &plan);
     if !broken.is_empty() {

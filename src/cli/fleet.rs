@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::execute::{at_once, observe};
 use crate::gpu::Gpus;
-use crate::model::{Known, Observed};
+use crate::model::memory::TakenUp;
+use crate::model::{Known, Memory, Observed};
 use crate::ports::{Clock as _, Cluster as _, Port};
 use crate::sim::clock::SimClock;
 use crate::sim::cluster::SimCluster;
@@ -33,6 +34,17 @@ pub(super) struct Fleet {
     pub(super) cluster: SimCluster,
     /// Its clock.
     pub(super) clock: SimClock,
+    /// What somebody accepted for this command.
+    pub(super) accepted: Accepted,
+}
+
+/// What differs from what is remembered, and is right all the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Accepted {
+    /// A tree that lost most of itself.
+    pub(super) removal: bool,
+    /// The GPUs of the nodes; only those that were asked for are remembered so.
+    pub(super) inventory: bool,
 }
 
 /// One node of it.
@@ -88,10 +100,12 @@ impl Fleet {
         let nodes = nodes.collect();
         let cluster = SimCluster { world: Shared::clone(&world) };
         let only = global.node.clone().map(|name| BTreeSet::from([name]));
-        Ok(Fleet { state, path, nodes, only, cluster, clock: SimClock { world } })
+        let accepted = Accepted::default();
+        Ok(Fleet { state, path, nodes, only, cluster, clock: SimClock { world }, accepted })
     }
 
-    /// Observes every node and the cluster: what one node may do depends on the others, too.
+    /// Observes every node and the cluster: what one node may do depends on the others, too. What is remembered of the
+    /// nodes is told beside.
     pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
         let mut observed = Observed { cluster: self.now(self.cluster.observe())?, ..Observed::default() };
         for (name, node) in &self.nodes {
@@ -99,7 +113,11 @@ impl Fleet {
             let own = lock(&self.clock.world).nodes.get(name).map(|n| n.labels.clone()).unwrap_or_default();
             let own = Known::Known(own);
             let seen = observe::node(name, &node.gpus, Some(&self.cluster), &node.host, units, &own);
-            let seen = self.now(seen).map_err(|error| error.hint(format!("node {name}")))?;
+            let mut seen = self.now(seen).map_err(|error| error.hint(format!("node {name}")))?;
+            lock(&self.clock.world).memory.recall(&mut seen);
+            if self.accepted.inventory {
+                seen.inventory.clear();
+            }
             observed.nodes.insert(name.clone(), seen);
         }
         Ok(observed)
@@ -109,6 +127,21 @@ impl Fleet {
     pub(super) fn now<T>(&self, call: impl Future<Output = Port<T>>) -> Result<T, Error> {
         let answer = at_once(call).ok_or_else(|| Error::failed("the simulator waited, which it must not"))?;
         answer.context(|| "the simulated fleet could not be asked".to_owned())
+    }
+
+    /// The tree that was last taken up, unless it does not matter.
+    pub(super) fn taken_up(&self) -> Option<TakenUp> {
+        lock(&self.clock.world).memory.tree.clone().filter(|_| !self.accepted.removal)
+    }
+
+    /// What is remembered.
+    pub(super) fn memory(&self) -> Memory {
+        lock(&self.clock.world).memory.clone()
+    }
+
+    /// Changes what is remembered; kept with the state.
+    pub(super) fn remember(&self, change: impl FnOnce(&mut Memory)) {
+        change(&mut lock(&self.clock.world).memory);
     }
 
     /// Keeps the state.

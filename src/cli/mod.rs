@@ -15,6 +15,7 @@ mod plan;
 mod profiles;
 mod progress;
 mod status;
+mod suspend;
 mod validate;
 
 use std::io::Write as _;
@@ -69,5 +70,7 @@ fn run(cli: &Cli) -> Result<Exit, Error> {
         Command::Profiles(args) => profiles::run(args, &cli.global),
         Command::Fit(args) => fit::run(args, &cli.global),
         Command::Export(args) => export::run(args, &cli.global),
+        Command::Suspend(args) => suspend::suspend(args, &cli.global),
+        Command::Resume(args) => suspend::resume(args, &cli.global),
     }
 }

@@ -30,7 +30,9 @@ pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     let fleet = Fleet::open(global)?;
     let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
     fleet.save()?;
-    let blocks = plan.nodes.iter().flat_map(|node| &node.blocked).chain(&plan.cluster.blocked);
+    let shared = &plan.cluster.blocked;
+    let own = plan.nodes.iter().flat_map(|node| &node.blocked).filter(|block| !shared.contains(block));
+    let blocks = own.chain(shared);
     let mut text = String::new();
     for block in blocks {
         text.push_str(&format!("{}: {}: {}\n  hint: {}\n", block.code, block.object, block.message, block.hint));
@@ -60,9 +62,10 @@ fn json(path: &Path, global: &Global, alone: bool) -> Result<Exit, Error> {
             let fleet = Fleet::open(global)?;
             let Picture { plan, .. } = context::look(tree, &tree.units(), &loaded, &fleet, &|_| {})?;
             fleet.save()?;
-            exit = super::plan::blocked(&plan);
             let nodes = plan.nodes.into_iter().flat_map(|node| node.blocked);
-            Some(nodes.chain(plan.cluster.blocked).collect::<Vec<_>>())
+            let blocked: Vec<_> = nodes.chain(plan.cluster.blocked).collect();
+            exit = if blocked.is_empty() { Exit::Done } else { Exit::Blocked };
+            Some(blocked)
         }
     };
     let document = serde_json::json!({ "format_version": FORMAT_VERSION, "findings": findings, "blocked": blocked });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Known, ObservedGpu, ObservedNode};
+use crate::model::{Known, ObservedGpu, ObservedNode, memory};
 
 /// What selectors ask of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct NodeFacts {
     pub labels: Known<BTreeMap<String, String>>,
     /// Its GPUs.
     pub gpus: Vec<GpuFacts>,
+    /// How its GPUs differ from those that were accepted, in words; `None`: they don't.
+    pub changed: Option<String>,
 }
 
 /// What selectors ask of a GPU.
@@ -40,6 +42,11 @@ impl NodeFacts {
             model: gpu.model.clone(),
             board: gpu.board.clone(),
         };
-        NodeFacts { name: node.name.clone(), labels: node.labels.clone(), gpus: node.gpus.iter().map(gpu).collect() }
+        NodeFacts {
+            name: node.name.clone(),
+            labels: node.labels.clone(),
+            gpus: node.gpus.iter().map(gpu).collect(),
+            changed: memory::difference(node),
+        }
     }
 }

@@ -30,7 +30,7 @@ pub fn resolve(tree: &Tree, nodes: &[NodeFacts]) -> Resolved {
         desired.insert(node.name.clone(), one(tree, node, &mut ties));
     }
     let bindings = tree.layouts.iter().flat_map(|file| &file.workloads).map(|entry| entry.binding.clone()).collect();
-    let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings };
+    let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings, blocked: Vec::new() };
     Resolved { desired, diagnostics: ties.finish() }
 }
 
@@ -44,6 +44,7 @@ fn one(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> DesiredNode {
         shared: Vec::new(),
         bindings: Vec::new(),
         policy: None,
+        held: BTreeMap::new(),
         blocked: Vec::new(),
     };
     let layout = layout(tree, node, ties);
@@ -58,6 +59,7 @@ fn one(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> DesiredNode {
             let goals = gpus::goals(file, node, ties);
             desired.gpus = goals.gpus;
             desired.shared = goals.shared;
+            desired.held = goals.held;
             blocked.extend(goals.blocked);
         }
     }

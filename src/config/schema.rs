@@ -22,6 +22,7 @@ pub use selector::{GpuKey, GpuSelector, ModelPattern, NodePattern, NodeSelector,
 pub use workload::WorkloadEntry;
 
 use super::diagnostic::{Code, Diagnostic};
+use crate::model::memory::TakenUp;
 use crate::model::{Revision, Source, Target};
 use reader::Reader;
 
@@ -60,6 +61,17 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// What is remembered of it once it is taken up.
+    pub fn sum(&self) -> TakenUp {
+        let layouts = self.layouts.iter().filter(|file| !file.gpus.is_empty()).count();
+        let workloads = self.layouts.iter().flat_map(|file| &file.workloads);
+        TakenUp {
+            digest: self.revision.digest.clone(),
+            layouts: u32::try_from(layouts).unwrap_or(u32::MAX),
+            bindings: workloads.map(|entry| entry.binding.name.clone()).collect(),
+        }
+    }
+
     /// The systemd units that the tree binds or pauses, on any node.
     pub fn units(&self) -> BTreeSet<String> {
         let bound =

@@ -67,8 +67,8 @@ impl Holders {
     }
 }
 
-/// Observes a node: its GPUs, who uses them, its units, and what the cluster says of it. `units` are those that the
-/// tree binds or pauses.
+/// Observes a node: its GPUs, who uses them, its units, and what the cluster says of it; what is remembered of it is
+/// not its business. `units` are those that the tree binds or pauses.
 ///
 /// # Errors
 ///
@@ -105,7 +105,9 @@ pub async fn node<D: Driver, C: Cluster, H: Host>(
         }
     }
     let units = host.units(units).await?;
-    Ok(ObservedNode { name: name.to_owned(), labels, gpus: seen, units, cluster: in_cluster, gaps })
+    let (inventory, suspended) = Default::default();
+    let name = name.to_owned();
+    Ok(ObservedNode { name, labels, gpus: seen, units, cluster: in_cluster, gaps, inventory, suspended })
 }
 
 /// Whether a GPU's mode is in force, so that no reset is due.

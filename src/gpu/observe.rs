@@ -88,6 +88,7 @@ impl<D: Driver> Gpus<D> {
             mig: self.mode_of(device)?,
             geometry: None,
             instances: Vec::new(),
+            recorded: Vec::new(),
             users: Known::Unknown,
         };
         locked(&self.seen).insert(index, gpu.clone());

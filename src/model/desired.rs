@@ -18,6 +18,9 @@ pub struct Desired {
     pub nodes: BTreeMap<String, DesiredNode>,
     /// Every binding of the tree, in path and line order.
     pub bindings: Vec<Binding>,
+    /// What holds back the whole tree, also what belongs to no node; each node tells it too.
+    #[serde(default)]
+    pub blocked: Vec<Block>,
 }
 
 /// What the tree wants of one node.
@@ -37,6 +40,9 @@ pub struct DesiredNode {
     pub bindings: Vec<Binding>,
     /// Merged from all policy files that match; `None`: no policy, and then only what disturbs nobody is done.
     pub policy: Option<Policy>,
+    /// Entries that may mean other GPUs than they did, by their place: theirs are left alone.
+    #[serde(default)]
+    pub held: BTreeMap<Source, Block>,
     /// What does not fit this node, so that nothing on it is changed: a count that is not to be had, an index that
     /// the node lacks, undecided labels.
     pub blocked: Vec<Block>,

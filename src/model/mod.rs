@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod desired;
 pub mod geometry;
 pub mod identity;
+pub mod memory;
 pub mod observed;
 pub mod plan;
 pub mod policy;
@@ -12,6 +13,7 @@ pub mod profile;
 pub use desired::{AsIs, Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
 pub use geometry::{ComputeProfile, Engines, Geometry, GpuProfile, Placement};
 pub use identity::{Digest, Revision, Source};
+pub use memory::Memory;
 pub use observed::{
     Budget, ComputeInstance, Gap, GpuInstance, Known, MigMode, Observed, ObservedCluster, ObservedGpu, ObservedNode,
     Pod, User,

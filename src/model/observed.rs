@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{Geometry, Placement};
+use super::memory::{Seated, Suspension};
 use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
@@ -129,6 +130,12 @@ pub struct ObservedNode {
     pub cluster: Option<NodeInCluster>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
+    /// The GPUs that it had when they were last accepted; empty: none are remembered, and what is there is accepted.
+    #[serde(default)]
+    pub inventory: Vec<Seated>,
+    /// Whether somebody suspended reconciling it.
+    #[serde(default)]
+    pub suspended: Option<Suspension>,
 }
 
 /// The cluster's view of a node.
@@ -185,6 +192,9 @@ pub struct ObservedGpu {
     pub geometry: Option<Geometry>,
     /// Its GPU instances, ascending by start.
     pub instances: Vec<GpuInstance>,
+    /// Where instances lay when the node last converged.
+    #[serde(default)]
+    pub recorded: Vec<Recorded>,
     /// Who uses the whole GPU (MIG mode off, or at work beside the instances).
     pub users: Known<Vec<User>>,
 }
@@ -202,6 +212,15 @@ pub struct GpuInstance {
     pub compute: Vec<ComputeInstance>,
     /// Processes on the GPU instance that belong to no compute instance's users, or that could not be asked for.
     pub users: Known<Vec<User>>,
+}
+
+/// Where an instance lay when the node last converged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its profile, as the driver names it.
+    pub profile: ProfileName,
+    /// The first memory slice.
+    pub start: u32,
 }
 
 /// A compute instance: what CUDA sees as a MIG device.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
+use super::memory::Suspension;
 use super::observed::Gap;
 use super::policy::ClientRef;
 use super::profile::{ComputeName, ProfileName};
@@ -95,6 +96,9 @@ pub struct NodePlan {
     pub name: String,
     /// How it stands.
     pub state: NodeState,
+    /// Who suspended reconciling it, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suspended: Option<Suspension>,
     /// Over desired state, policy and what the steps depend on; no time, pids or resource versions.
     pub fingerprint: Digest,
     /// RFC 3339, when the observation was made.
@@ -173,8 +177,8 @@ closed_list! {
 }
 
 closed_list! {
-    /// Why something is not done. Those that wait open by themselves or when the policy's mode lets them; all others
-    /// are blocked until somebody acts.
+    /// Why something is not done. Those that wait open by themselves, or when the policy's mode or whoever suspended
+    /// the node lets them; all others are blocked until somebody acts.
     BlockCode {
         /// Outside the policy's window, or the plan would not end in it (waiting).
         Window = "window",
@@ -186,6 +190,8 @@ closed_list! {
         ManualMode = "manual-mode",
         /// `apply.mode = "undisruptive"` and somebody would be disturbed (waiting).
         UndisruptiveMode = "undisruptive-mode",
+        /// Somebody suspended reconciling the node (waiting).
+        Suspended = "suspended",
         /// No policy matches the node, and somebody would be disturbed.
         NoPolicy = "no-policy",
         /// A protected pod holds an instance that would go.
@@ -246,6 +252,10 @@ closed_list! {
         NoSuchTarget = "no-such-target",
         /// The node could not be observed.
         Unobserved = "unobserved",
+        /// The node's GPUs are not those that were accepted, and the entry may mean another one than it did.
+        InventoryChanged = "inventory-changed",
+        /// The tree lost all its layouts or most of its bindings at once.
+        MassRemoval = "mass-removal",
     }
 }
 
@@ -253,7 +263,7 @@ impl BlockCode {
     /// Whether it opens by itself, without anybody acting.
     pub fn waits(self) -> bool {
         use BlockCode::*;
-        matches!(self, Window | Budget | ProcessWait | ManualMode | UndisruptiveMode)
+        matches!(self, Window | Budget | ProcessWait | ManualMode | UndisruptiveMode | Suspended)
     }
 }
 

@@ -79,7 +79,7 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
                 // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
                 let turns = nodes.iter().filter(covers).flat_map(|node| &node.steps);
                 let waits = turns.into_iter().any(|step| step.waits == Some(BlockCode::Budget));
-                match hold(covered, step.estimate_s, now) {
+                match hold(covered, observed, step.estimate_s, now) {
                     Hold::No => {
                         step.waits = waits.then_some(BlockCode::Budget);
                         plan.steps.push(step);
@@ -116,6 +116,10 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
             });
         }
     }
+    if !desired.blocked.is_empty() {
+        plan.steps.clear();
+        plan.blocked.extend(desired.blocked.iter().cloned());
+    }
     plan
 }
 
@@ -127,9 +131,12 @@ enum Hold {
 }
 
 /// What the policies of the nodes that a binding covers say of disturbing its pods: the strictest counts.
-fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, seconds: u64, now: Timestamp) -> Hold {
+fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, observed: &Observed, seconds: u64, now: Timestamp) -> Hold {
     let mut hold = Hold::No;
     for node in covered {
+        if observed.nodes.get(&node.node).is_some_and(|node| node.suspended.is_some()) {
+            return Hold::Waits(BlockCode::Suspended);
+        }
         let Some(policy) = &node.policy else { return Hold::Blocked };
         let shut = policy.window.as_ref().is_some_and(|w| !window::admits(w, now, seconds));
         match policy.mode {

@@ -68,6 +68,7 @@ fn emptied(node: &ObservedNode) -> ObservedNode {
     let mut node = node.clone();
     for gpu in &mut node.gpus {
         gpu.instances.clear();
+        gpu.recorded.clear();
         gpu.users = Known::Known(Vec::new());
     }
     node
@@ -90,11 +91,13 @@ fn plan<'a>(
         bindings: Vec::new(),
         policy: None,
         blocked: Vec::new(),
+        held: BTreeMap::new(),
     };
     let desired = Desired {
         revision: Revision { name: None, digest: Digest::of([]) },
         nodes: BTreeMap::from([(node.name.clone(), desired)]),
         bindings: Vec::new(),
+        blocked: Vec::new(),
     };
     let nodes = BTreeMap::from([(node.name.clone(), node.clone())]);
     let observed = Observed { nodes, ..Observed::default() };

@@ -11,6 +11,7 @@ pub mod cost;
 pub mod drain;
 pub mod export;
 pub mod fit;
+pub mod guards;
 pub mod movers;
 pub mod node;
 pub mod order;
@@ -26,7 +27,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::model::plan::{ClusterPlan, FORMAT_VERSION, Summary};
+use crate::model::plan::{BlockCode, ClusterPlan, FORMAT_VERSION, Summary};
 use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
 
 /// Plans every node that the tree was resolved for, and what belongs to no node.
@@ -88,7 +89,10 @@ pub fn has_changes(plan: &Plan) -> bool {
     !plan.cluster.steps.is_empty() || plan.nodes.iter().any(differs)
 }
 
-/// Whether something is blocked until somebody acts.
+/// Whether something is not done until somebody acts: it is blocked, or waits for a suspended node.
 pub fn has_blocks(plan: &Plan) -> bool {
-    !plan.cluster.blocked.is_empty() || plan.nodes.iter().any(|node| !node.blocked.is_empty())
+    let mut steps = plan.nodes.iter().flat_map(|node| &node.steps).chain(&plan.cluster.steps);
+    steps.any(|step| step.waits == Some(BlockCode::Suspended))
+        || !plan.cluster.blocked.is_empty()
+        || plan.nodes.iter().any(|node| !node.blocked.is_empty())
 }

@@ -12,6 +12,7 @@ use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
 use super::cost;
 use super::drain::{Court, Pods, Ruling, user_name};
+use super::guards;
 use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
 use super::report::{self, Told};
@@ -39,6 +40,7 @@ fn empty(desired: &DesiredNode, now: Timestamp) -> NodePlan {
     NodePlan {
         name: desired.node.clone(),
         state: NodeState::Converged,
+        suspended: None,
         fingerprint: Digest::of([]),
         observed_at: now.to_string(),
         source: desired.layout.clone(),
@@ -71,8 +73,9 @@ pub struct Prepared<'a> {
 /// Chooses what a node's GPUs become.
 pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
     let court = Court::new(desired, pods);
-    let (mut targets, blocks) = target::choose(desired, node, &court);
+    let (mut targets, mut blocks) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
+    guards::hold_entries(desired, &mut targets, &mut blocks);
     Prepared { desired, node, court, targets, blocks }
 }
 
@@ -166,7 +169,10 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     }
     let mut plan = empty(desired, now);
     plan.steps = if untouched { Vec::new() } else { laying.steps.clone() };
-    hold_steps(desired, &mut plan.steps, &mut waiting, now);
+    plan.suspended.clone_from(&node.suspended);
+    if !guards::suspend(node, &mut plan.steps, &mut waiting) {
+        hold_steps(desired, &mut plan.steps, &mut waiting, now);
+    }
     plan.waves = report::waves(&plan.steps);
     let told = Told { ground: &ground, laid: &laid, round_ms: &laying.round_ms, blocked: &blocked, waiting: &waiting };
     plan.disruptions = report::disruptions(&told);

@@ -202,7 +202,9 @@ pub fn price(plan: &mut NodePlan, targets: &[GpuTarget<'_>], movers: &[Mover]) {
 /// How the node stands.
 pub fn state(desired: &DesiredNode, plan: &NodePlan) -> NodeState {
     let manual = desired.policy.as_ref().is_some_and(|p| p.mode == ApplyMode::Manual);
-    if !plan.blocked.is_empty() {
+    if plan.suspended.is_some() {
+        NodeState::Suspended
+    } else if !plan.blocked.is_empty() {
         NodeState::Blocked
     } else if manual && !plan.steps.is_empty() {
         NodeState::Pending

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::fit::Set;
 use crate::model::catalogue::Board;
 use crate::model::desired::DesiredNode;
+use crate::model::memory::Suspension;
 use crate::model::observed::{ObservedCluster, ObservedGpu, ObservedNode};
 use crate::model::plan::{FORMAT_VERSION, NodeState};
 use crate::model::{Block, Desired, Geometry, Observed, Placement, Plan, ProfileName, Revision};
@@ -21,6 +22,7 @@ pub fn status(desired: &Desired, observed: &Observed, plan: &Plan) -> String {
     let nodes = plan.nodes.iter().map(|node| NodeStatus {
         name: &node.name,
         state: node.state,
+        suspended: node.suspended.as_ref(),
         observed_at: &node.observed_at,
         observed: observed.nodes.get(&node.name),
         desired: desired.nodes.get(&node.name),
@@ -50,6 +52,8 @@ struct Status<'a> {
 struct NodeStatus<'a> {
     name: &'a str,
     state: NodeState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspended: Option<&'a Suspension>,
     observed_at: &'a str,
     observed: Option<&'a ObservedNode>,
     desired: Option<&'a DesiredNode>,
@@ -66,7 +70,8 @@ pub fn boards(boards: &[&Board]) -> String {
 /// What the drivers tell of each GPU of these nodes, as JSON.
 pub fn gpus<'a>(nodes: impl IntoIterator<Item = (&'a str, Vec<&'a ObservedGpu>)>) -> String {
     let gpu = |gpu: &'a ObservedGpu| {
-        let ObservedGpu { uuid, index, pci: _, model, board, mig: _, geometry, instances: _, users: _ } = gpu;
+        let ObservedGpu { uuid, index, pci: _, model, board, mig: _, geometry, instances: _, recorded: _, users: _ } =
+            gpu;
         Offer { uuid, index: *index, model, board: board.as_deref(), geometry: geometry.as_ref() }
     };
     let nodes = nodes.into_iter().map(|(name, gpus)| Offers { name, gpus: gpus.into_iter().map(gpu).collect() });

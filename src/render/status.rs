@@ -85,10 +85,11 @@ fn node(
     plan: &Plan,
     style: Style,
 ) -> String {
-    let mut text = format!("{}\n", text::header(node, &plan.desired, 0));
+    let mut text = format!("{}\n{}", text::header(node, &plan.desired, 0), words::suspended(node));
+    let blocked = words::own(node, &plan.cluster.blocked);
     let Some(seen) = seen else {
         text.push_str("  It could not be observed.\n");
-        text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &node.blocked));
+        text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &blocked));
         return text;
     };
     for gpu in &seen.gpus {
@@ -100,7 +101,7 @@ fn node(
         let devices = words::count(unit.devices.len(), "device", "devices");
         text.push_str(&format!("  unit {name}: {state}, {devices}\n"));
     }
-    text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &node.blocked));
+    text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &blocked));
     text.push_str(&words::remarks(2, &node.gaps, &node.warnings));
     if !node.steps.is_empty() {
         let names = Names::of(node);
@@ -217,6 +218,8 @@ fn hint(plan: &Plan) -> String {
         "`sectile plan` shows what would change, `sectile apply` does it"
     } else if any(NodeState::Blocked) {
         "what is blocked stays so until somebody acts; each block above says how"
+    } else if any(NodeState::Suspended) {
+        "`sectile resume` lets suspended nodes go on"
     } else if any(NodeState::Waiting) {
         "what waits is done as soon as it may be"
     } else {

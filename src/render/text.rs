@@ -6,7 +6,7 @@ use super::paint::{CHANGE, FAINT, STRONG, pad, paint, width};
 use super::step::{self, Names};
 use super::words;
 use crate::model::plan::{BindingReport, ClusterPlan, Disruption, DisruptionKind, NodeState, Summary, Verdict};
-use crate::model::{NodePlan, Plan, Revision, StepKind};
+use crate::model::{Block, NodePlan, Plan, Revision, StepKind};
 
 /// A plan as text, with colours.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -15,7 +15,7 @@ pub fn plan(plan: &Plan, style: Style) -> String {
     let mut text = cluster(shared, style);
     for node in nodes {
         // Nodes of a line each stand together; what has more to say stands apart.
-        let block = self::node(node, desired, widest, style);
+        let block = self::node(node, desired, &shared.blocked, widest, style);
         let long = block.lines().nth(1).is_some();
         if long && !text.is_empty() && !text.ends_with("\n\n") {
             text.push('\n');
@@ -32,7 +32,7 @@ pub fn plan(plan: &Plan, style: Style) -> String {
     text
 }
 
-fn node(node: &NodePlan, desired: &Revision, widest: usize, style: Style) -> String {
+fn node(node: &NodePlan, desired: &Revision, shared: &[Block], widest: usize, style: Style) -> String {
     let mut text = header(node, desired, widest);
     let quiet = node.blocked.is_empty() && node.waiting.is_empty() && node.steps.is_empty();
     let still = matches!(node.state, NodeState::Converged | NodeState::Unmanaged) && quiet;
@@ -50,13 +50,14 @@ fn node(node: &NodePlan, desired: &Revision, widest: usize, style: Style) -> Str
         return text;
     }
     text.push('\n');
+    text.push_str(&words::suspended(node));
     for gpu in &node.gpus {
         text.push_str(&gpu::gpu(node, gpu, style));
     }
     for disruption in node.disruptions.iter().filter(|d| !is_told(node, d)) {
         text.push_str(&format!("  {}  {}\n", paint(CHANGE, "disturbs"), gpu::disruption(disruption)));
     }
-    text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &node.blocked));
+    text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &words::own(node, shared)));
     text.push_str(&words::remarks(2, &node.gaps, &node.warnings));
     if style.wide && !node.steps.is_empty() {
         let about =

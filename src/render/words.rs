@@ -2,8 +2,9 @@
 
 use super::paint::{ALARM, CHANGE, FAINT, HINT, paint};
 use super::step::Names;
+use crate::model::memory::Suspension;
 use crate::model::plan::{NodeState, PlanInstance};
-use crate::model::{Block, Gap, ProfileName, Source, User};
+use crate::model::{Block, Gap, NodePlan, ProfileName, Source, User};
 
 /// A GPU's UUID with its first four digits: enough beside an index.
 pub(super) fn uuid(uuid: &str) -> String {
@@ -100,6 +101,18 @@ pub(super) fn blocks(indent: usize, names: &Names, waiting: &[Block], blocked: &
         }
     }
     text
+}
+
+/// Who suspended a node, since when and why; nothing where nobody did.
+pub(super) fn suspended(node: &NodePlan) -> String {
+    let Some(Suspension { reason, since, by }) = &node.suspended else { return String::new() };
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("  {}  since {since}{by}: {reason}\n", paint(CHANGE, "suspended"))
+}
+
+/// What is blocked on a node and not told already for all of them.
+pub(super) fn own(node: &NodePlan, shared: &[Block]) -> Vec<Block> {
+    node.blocked.iter().filter(|block| !shared.contains(block)).cloned().collect()
 }
 
 /// What could not be seen, and what deserves a look.

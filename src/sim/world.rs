@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, Placement, ProfileName, User};
+use crate::model::{Digest, Memory, Placement, ProfileName, User};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct World {
     /// The fleet file's `[fault.latency]`: what takes another time than usual, in seconds.
     #[serde(default)]
     pub latency: BTreeMap<String, u64>,
+    /// What Sectile remembers, which nodes would keep on their disks.
+    #[serde(default)]
+    pub memory: Memory,
 }
 
 /// A node.

@@ -7,10 +7,12 @@
 
 mod commands;
 mod fleet;
+mod guards;
 mod life;
 mod policy;
 mod readme;
 mod sandbox;
 mod saved;
+mod suspend;
 mod usage;
 mod validate;

@@ -48,6 +48,8 @@ fn the_help_is_what_the_manual_prints() {
         "profiles -h",
         "fit -h",
         "export -h",
+        "suspend -h",
+        "resume -h",
         "completions -h",
     ] {
         // Without a terminal the help would be as wide as clap likes.

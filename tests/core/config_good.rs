@@ -125,7 +125,7 @@ pub(crate) fn node(name: &str, labels: &[(&str, &str)], gpus: u32) -> NodeFacts 
         board: Some("h100-80gb-sxm".to_owned()),
     };
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    NodeFacts { name: name.to_owned(), labels: Known::Known(labels), gpus: (0..gpus).map(gpu).collect() }
+    NodeFacts { name: name.to_owned(), labels: Known::Known(labels), gpus: (0..gpus).map(gpu).collect(), changed: None }
 }
 
 #[test]

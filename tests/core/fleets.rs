@@ -64,7 +64,9 @@ impl Run {
             let host = SimHost { world: self.world.clone(), node: name.clone() };
             let labels = Known::Known(lock(&self.world).nodes[name].labels.clone());
             let node = observe::node(name, gpus, Some(&cluster), &host, &units, &labels);
-            observed.nodes.insert(name.clone(), at_once(node).unwrap().unwrap());
+            let mut node = at_once(node).unwrap().unwrap();
+            lock(&self.world).memory.recall(&mut node);
+            observed.nodes.insert(name.clone(), node);
         }
         observed
     }

@@ -27,6 +27,7 @@ mod host;
 mod journal;
 mod life;
 mod manual;
+mod memory;
 mod mutants;
 mod planner;
 mod policy;

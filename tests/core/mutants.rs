@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use sectile::model::plan::{Guard, Scope};
+use sectile::model::memory::Suspension;
+use sectile::model::plan::{Block, BlockCode, Guard, Scope};
 use sectile::model::{Desired, NodePlan, Observed, Plan, Step, StepKind};
 use sectile::plan::check::{Invariant, Violation, check};
-use sectile::plan::{report, window};
+use sectile::plan::{guards, report, window};
 use sectile::sim::lock;
 
 use super::fleets::Run;
@@ -337,6 +338,28 @@ fn a_plan_against_policy_is_caught() {
     let mode_off = || tree("mig = false", "[gpu]\nmode_change = \"allow\"\n");
     let refused = tree("mig = false", "[gpu]\nmode_change = \"refuse\"\n");
     assert!(across(mode_off(), refused).contains(&Invariant::Verdicts));
+}
+
+#[test]
+fn a_plan_that_touches_what_is_held_back_is_caught() {
+    let (desired, observed, plan) = run(&tree(WHOLE, "")).plan();
+    let source = desired.nodes["n"].gpus.values().find(|g| g.source.line == 2).unwrap().source.clone();
+    let held = Block { code: BlockCode::InventoryChanged, ..block() };
+    let mut entry = desired.clone();
+    entry.nodes.get_mut("n").unwrap().held.insert(source, held);
+    assert!(found(&entry, &observed, &plan).contains(&Invariant::Held));
+    let mut whole = desired;
+    guards::hold_tree(&mut whole, &block());
+    assert!(found(&whole, &observed, &plan).contains(&Invariant::Held));
+    let mut suspended = observed;
+    let why = Suspension { reason: String::new(), since: String::new(), by: None };
+    suspended.nodes.get_mut("n").unwrap().suspended = Some(why);
+    let said = found(&entry, &suspended, &plan);
+    assert!(said.contains(&Invariant::Waits) && said.contains(&Invariant::Sums), "{said:?}");
+}
+
+fn block() -> Block {
+    Block { code: BlockCode::MassRemoval, message: String::new(), object: String::new(), hint: String::new() }
 }
 
 #[test]

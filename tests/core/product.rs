@@ -153,7 +153,7 @@ impl House {
                 model: gpu.model.clone(),
                 board: gpu.board.clone(),
             });
-            NodeFacts { name: node.name.clone(), labels: node.labels.clone(), gpus: gpus.collect() }
+            NodeFacts { name: node.name.clone(), labels: node.labels.clone(), gpus: gpus.collect(), changed: None }
         });
         let resolved = resolve(&self.tree, &facts.collect::<Vec<_>>());
         assert_eq!(resolved.diagnostics, []);

@@ -79,6 +79,7 @@ fn node(name: &str, state: NodeState, gpus: Vec<GpuPlan>) -> NodePlan {
     NodePlan {
         name: name.into(),
         state,
+        suspended: None,
         fingerprint: Digest::of([name.as_bytes()]),
         observed_at: "2026-03-02T09:00:00Z".into(),
         source: source("layouts/inference.toml:4"),
@@ -450,6 +451,7 @@ fn observe(node: &NodePlan) -> ObservedNode {
             mig: MigMode { capable: true, current: gpu.mig.now, pending: gpu.mig.now, resetless: true },
             geometry: None,
             instances: instances.collect(),
+            recorded: vec![],
             users: Known::Known(vec![]),
         }
     });
@@ -460,6 +462,8 @@ fn observe(node: &NodePlan) -> ObservedNode {
         units: BTreeMap::from([("embedder.service".to_owned(), UnitState { active: true, devices: vec![] })]),
         cluster: Some(NodeInCluster::default()),
         gaps: vec![],
+        inventory: vec![],
+        suspended: None,
     }
 }
 
@@ -476,11 +480,12 @@ fn desire(plan: &Plan) -> Desired {
             shared: vec![],
             bindings: vec![],
             policy: None,
+            held: BTreeMap::new(),
             blocked: vec![],
         };
         (node.name.clone(), desired)
     });
-    Desired { revision: plan.desired.clone(), nodes: nodes.collect(), bindings: vec![] }
+    Desired { revision: plan.desired.clone(), nodes: nodes.collect(), bindings: vec![], blocked: vec![] }
 }
 
 #[test]

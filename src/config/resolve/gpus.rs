@@ -16,6 +16,7 @@ pub(super) struct Goals {
     pub(super) gpus: BTreeMap<String, GpuGoal>,
     pub(super) shared: Vec<SharedGoal>,
     pub(super) blocked: Vec<Block>,
+    pub(super) held: BTreeMap<Source, Block>,
 }
 
 pub(super) fn goals(file: &LayoutFile, node: &NodeFacts, ties: &mut Ties) -> Goals {
@@ -33,6 +34,7 @@ pub(super) fn goals(file: &LayoutFile, node: &NodeFacts, ties: &mut Ties) -> Goa
             }
         }
     }
+    goals.held = held(file, node);
     goals.blocked = missing(file, node);
     for entry in &file.gpus {
         let Some(count) = &entry.count else { continue };
@@ -44,8 +46,36 @@ pub(super) fn goals(file: &LayoutFile, node: &NodeFacts, ties: &mut Ties) -> Goa
             source: source(file, entry),
         });
     }
-    goals.blocked.extend(too_few(&goals.shared, node));
+    // What a held entry lacks is told by what it is held for.
+    if goals.held.is_empty() {
+        goals.blocked.extend(too_few(&goals.shared, node));
+    }
     goals
+}
+
+/// Where the node's GPUs are not those that were accepted: the entries that may mean another GPU than they did. What
+/// an index meant is not known then, and what `count`, a model or no selector at all share may be somebody else's;
+/// UUIDs and PCI addresses mean what they meant, unless an index may take GPUs out of their hands.
+fn held(file: &LayoutFile, node: &NodeFacts) -> BTreeMap<Source, Block> {
+    let Some(changed) = &node.changed else { return BTreeMap::new() };
+    let adrift = |entry: &GpuEntry| entry.goal == Goal::HandsOff && matches!(entry.select.key, GpuKey::Index(_));
+    let any_adrift = file.gpus.iter().any(adrift);
+    let steady = |entry: &GpuEntry| match entry.select.key {
+        GpuKey::Uuid(_) | GpuKey::Pci(_) => !any_adrift,
+        GpuKey::Index(_) | GpuKey::Any => false,
+    };
+    let loose = file.gpus.iter().filter(|entry| entry.goal != Goal::HandsOff && !steady(entry));
+    let entries: BTreeSet<Source> = loose.map(|entry| source(file, entry)).collect();
+    let names: Vec<String> = entries.iter().map(Source::to_string).collect();
+    let block = Block {
+        code: BlockCode::InventoryChanged,
+        message: format!("its GPUs are not the accepted ones: {changed}; held back: {}", names.join(", ")),
+        object: node.name.clone(),
+        hint: "see why; `sectile apply --accept-inventory` takes what is there now, and `uuid` or `pci` always mean \
+               the same GPU"
+            .to_owned(),
+    };
+    entries.into_iter().map(|entry| (entry, block.clone())).collect()
 }
 
 enum Winner<'f> {
@@ -87,6 +117,8 @@ fn missing(file: &LayoutFile, node: &NodeFacts) -> Vec<Block> {
     for entry in &file.gpus {
         let lost: Vec<String> = match &entry.select.key {
             GpuKey::Any => Vec::new(),
+            // Told by what the entry is held for.
+            GpuKey::Index(_) if node.changed.is_some() => Vec::new(),
             GpuKey::Index(items) => {
                 let known: BTreeSet<u32> = node.gpus.iter().map(|gpu| gpu.index).collect();
                 let lost = items.iter().filter(|item| !known.contains(&item.value));

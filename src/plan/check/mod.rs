@@ -5,6 +5,7 @@
 
 mod closure;
 mod goal;
+mod guards;
 mod rules;
 mod turns;
 mod walk;
@@ -23,6 +24,8 @@ crate::model::plan::closed_list! {
         Order = "order",
         /// A step that comes after one that waits waits too.
         Waits = "waits",
+        /// What is held back is not touched: a tree, a node, a GPU whose entry may mean another.
+        Held = "held",
         /// Waves hold every step once, behind what it comes after.
         Waves = "waves",
         /// Steps name GPUs, pods, units and bindings of this node alone, and are of its scope.
@@ -87,6 +90,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violati
             found.add(Invariant::Foreign, Some(step.id), "it is no step of the cluster's");
         }
     }
+    guards::cluster(desired, observed, plan, &mut found);
     if plan.summary != sums(plan) {
         found.add(Invariant::Sums, None, "the summary does not count what the nodes list");
     }
@@ -109,6 +113,7 @@ fn check_node(wanted: &DesiredNode, seen: &ObservedNode, observed: &Observed, pl
     let end = walk::walk(wanted, seen, &observed.cluster, plan, found);
     goal::check(wanted, seen, &observed.cluster, plan, &end, found);
     held(wanted, plan, found);
+    guards::node(wanted, seen, plan, found);
     if plan.lower_bound > plan.cost || (plan.optimal && plan.lower_bound != plan.cost) {
         found.add(Invariant::Sums, None, "the bound is above the cost, or optimal is said without a proof");
     }

@@ -6,7 +6,7 @@ use super::BEGIN_MS;
 use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
 use super::read::{At, Problems, Span, nearest, suggestion};
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, User, catalogue};
+use crate::model::{Digest, Memory, User, catalogue};
 use crate::sim::controllers::{pod, uid, uuid};
 use crate::sim::devices::WHOLE_GPU;
 use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World};
@@ -24,6 +24,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         budgets: Vec::new(),
         ledger: Vec::new(),
         latency,
+        memory: Memory::default(),
     };
     for At { value, span } in workloads {
         let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;

@@ -1,0 +1,131 @@
+//! What is kept between runs beside the journal: the tree that was last taken up, and of each node the GPUs that it
+//! had, where their instances lay when it last converged, and whether it is suspended.
+//!
+//! `apply` alone writes the first two, `suspend` and `resume` the last; whatever only looks remembers nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Digest;
+use super::observed::{ObservedGpu, ObservedNode, Recorded};
+
+/// Everything that is remembered. Nothing of a thing: it is seen for the first time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The tree that was last taken up.
+    pub tree: Option<TakenUp>,
+    /// By name.
+    pub nodes: BTreeMap<String, NodeMemory>,
+}
+
+/// What a tree says in sum, so that one that loses most of it is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenUp {
+    /// Which tree.
+    pub digest: Digest,
+    /// Layout files with a `[[gpu]]`.
+    pub layouts: u32,
+    /// Names of its bindings.
+    pub bindings: BTreeSet<String>,
+}
+
+/// What is remembered of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMemory {
+    /// Its GPUs as last accepted, ascending by index; empty: none were ever seen.
+    pub inventory: Vec<Seated>,
+    /// Where instances lay when the node last converged, by the GPU's UUID.
+    pub placements: BTreeMap<String, Vec<Recorded>>,
+    /// Whether reconciling is suspended.
+    pub suspended: Option<Suspension>,
+}
+
+/// A GPU and where it sits. What `index` means hangs on the whole list of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Seated {
+    /// The index in PCI order.
+    pub index: u32,
+    /// The PCI bus id.
+    pub pci: String,
+    /// `GPU-…`.
+    pub uuid: String,
+}
+
+/// Somebody stopped reconciling a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Why.
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+    /// Who, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
+}
+
+impl Seated {
+    fn of(gpu: &ObservedGpu) -> Seated {
+        Seated { index: gpu.index, pci: gpu.pci.clone(), uuid: gpu.uuid.clone() }
+    }
+}
+
+impl Memory {
+    /// Tells an observed node what is remembered of it.
+    pub fn recall(&self, node: &mut ObservedNode) {
+        let Some(NodeMemory { inventory, placements, suspended }) = self.nodes.get(&node.name) else { return };
+        node.inventory.clone_from(inventory);
+        node.suspended.clone_from(suspended);
+        for gpu in &mut node.gpus {
+            gpu.recorded = placements.get(&gpu.uuid).cloned().unwrap_or_default();
+        }
+    }
+
+    /// A plan is about to be carried out on a node: its GPUs are accepted where none are remembered (or where what is
+    /// remembered was not told to it, since somebody accepted what is there).
+    pub fn begun(&mut self, node: &ObservedNode) {
+        if node.inventory.is_empty() {
+            self.node(node).inventory = node.gpus.iter().map(Seated::of).collect();
+        }
+    }
+
+    /// A node was verified to be as it should: its GPUs are the accepted ones, and their instances lie well.
+    pub fn converged(&mut self, node: &ObservedNode) {
+        let memory = self.node(node);
+        memory.inventory = node.gpus.iter().map(Seated::of).collect();
+        let recorded = |gpu: &ObservedGpu| {
+            let of = gpu.instances.iter().map(|i| Recorded { profile: i.profile, start: i.placement.start });
+            (gpu.uuid.clone(), of.collect())
+        };
+        memory.placements = node.gpus.iter().map(recorded).collect();
+    }
+
+    fn node(&mut self, node: &ObservedNode) -> &mut NodeMemory {
+        self.nodes.entry(node.name.clone()).or_default()
+    }
+}
+
+/// How a node's GPUs differ from those that are remembered, in words; `None`: they don't, or none are remembered.
+pub fn difference(node: &ObservedNode) -> Option<String> {
+    let now: Vec<Seated> = node.gpus.iter().map(Seated::of).collect();
+    if node.inventory.is_empty() || node.inventory == now {
+        return None;
+    }
+    let in_list = |list: &[Seated], uuid: &str| list.iter().find(|gpu| gpu.uuid == uuid).cloned();
+    let (mut parts, mut counted) = (Vec::new(), Vec::new());
+    for Seated { index, pci, uuid } in &node.inventory {
+        match in_list(&now, uuid) {
+            None => parts.push(format!("GPU {index} {uuid} at {pci} is gone")),
+            Some(here) if here.pci != *pci => parts.push(format!("{uuid} moved from {pci} to {}", here.pci)),
+            Some(here) if here.index != *index => {
+                counted.push(format!("{uuid} was GPU {index} and is GPU {}", here.index));
+            }
+            Some(_) => {}
+        }
+    }
+    for Seated { index, pci, uuid } in now.iter().filter(|gpu| in_list(&node.inventory, &gpu.uuid).is_none()) {
+        parts.push(format!("GPU {index} {uuid} at {pci} is new"));
+    }
+    // Who is counted otherwise because another one went goes without saying.
+    Some(if parts.is_empty() { counted } else { parts }.join(", "))
+}

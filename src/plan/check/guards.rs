@@ -1,0 +1,49 @@
+//! What is held back is left alone, and what is suspended waits.
+
+use crate::model::plan::{NodeState, StepKind};
+use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
+
+use super::{Findings, Invariant};
+
+/// The cluster's steps.
+pub(super) fn cluster(desired: &Desired, observed: &Observed, plan: &Plan, found: &mut Findings) {
+    for step in &plan.cluster.steps {
+        if !desired.blocked.is_empty() {
+            found.add(Invariant::Held, Some(step.id), "the tree is held back");
+        }
+        let StepKind::BindWorkload { binding, .. } = &step.kind else { continue };
+        let on = |node: &DesiredNode| node.bindings.iter().any(|b| b.name == *binding);
+        let mut covered = desired.nodes.values().filter(|node| on(node));
+        let suspended = |node: &DesiredNode| observed.nodes.get(&node.node).is_some_and(|n| n.suspended.is_some());
+        if step.waits.is_none() && covered.any(suspended) {
+            found.add(Invariant::Waits, Some(step.id), "it disturbs pods of a node that is suspended");
+        }
+    }
+}
+
+/// A node's steps.
+pub(super) fn node(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, found: &mut Findings) {
+    let entry = |gpu: &str| {
+        let own = wanted.gpus.get(gpu).map(|goal| &goal.source);
+        own.or_else(|| plan.gpus.iter().find(|listed| listed.uuid == gpu)?.source.as_ref())
+    };
+    for step in &plan.steps {
+        if !wanted.blocked.is_empty() {
+            found.add(Invariant::Held, Some(step.id), "the node is held back");
+        }
+        if seen.suspended.is_some() && step.waits.is_none() {
+            found.add(Invariant::Waits, Some(step.id), "the node is suspended");
+        }
+        let gpu = match &step.kind {
+            StepKind::DestroyInstance { slot } | StepKind::CreateInstance { slot, .. } => &slot.gpu,
+            StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => gpu,
+            _ => continue,
+        };
+        if entry(gpu).is_some_and(|source| wanted.held.contains_key(source)) {
+            found.add(Invariant::Held, Some(step.id), format!("the entry of {gpu} may mean another GPU"));
+        }
+    }
+    if (plan.state == NodeState::Suspended) != seen.suspended.is_some() || plan.suspended != seen.suspended {
+        found.add(Invariant::Sums, None, "the plan does not say whether the node is suspended");
+    }
+}

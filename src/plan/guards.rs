@@ -1,0 +1,82 @@
+//! What is held back whatever its steps are: a tree that suddenly loses most of itself, entries that may mean other
+//! GPUs than they did, and nodes that somebody suspended.
+
+use crate::model::memory::TakenUp;
+use crate::model::plan::{Block, BlockCode, Step};
+use crate::model::{Desired, DesiredNode, ObservedNode};
+
+use super::target::GpuTarget;
+
+/// Fewer bindings than this are too few to speak of most of them.
+const FEW: usize = 2;
+
+/// Why a tree is held back, if it is: it lost all its layouts, or more than half of its bindings, since one was last
+/// taken up. That is how a wrong folder, a half-written checkout or a slip of a generator looks.
+pub fn removal(before: &TakenUp, now: &TakenUp) -> Option<Block> {
+    let lost: Vec<&str> = before.bindings.difference(&now.bindings).map(String::as_str).collect();
+    let (had, gone) = (before.bindings.len(), lost.len());
+    let message = if before.layouts > 0 && now.layouts == 0 {
+        let layouts = match before.layouts {
+            1 => "the only layout".to_owned(),
+            many => format!("all {many} layouts"),
+        };
+        format!("it has lost {layouts} that it had when it was last applied")
+    } else if had >= FEW && gone * 2 > had {
+        let (names, more) = lost.split_at(gone.min(3));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let which = format!("{}{more}", names.join(", "));
+        format!("it has lost {gone} of the {had} bindings that it had when it was last applied: {which}")
+    } else {
+        return None;
+    };
+    Some(Block {
+        code: BlockCode::MassRemoval,
+        message,
+        object: "the tree".to_owned(),
+        hint: "see whether it is the right tree and whole; `sectile apply --accept-removal` if that is meant"
+            .to_owned(),
+    })
+}
+
+/// Holds back every step of every node and what belongs to no node.
+pub fn hold_tree(desired: &mut Desired, block: &Block) {
+    for node in desired.nodes.values_mut() {
+        node.blocked.push(block.clone());
+    }
+    desired.blocked.push(block.clone());
+}
+
+/// Leaves the GPUs of held entries alone: what such an entry wants of them is not known.
+pub(super) fn hold_entries(desired: &DesiredNode, targets: &mut [GpuTarget<'_>], blocks: &mut Vec<Block>) {
+    if desired.held.is_empty() {
+        return;
+    }
+    for target in targets {
+        if let Some(block) = target.source.and_then(|source| desired.held.get(source)) {
+            target.chosen = None;
+            target.blocks = vec![block.clone()];
+        }
+    }
+    // What was refused so far are entries with `count`, and those are held themselves.
+    blocks.clear();
+    blocks.extend(desired.held.values().cloned());
+}
+
+/// Lets every step of a suspended node wait; whether it is one.
+pub(super) fn suspend(node: &ObservedNode, steps: &mut [Step], waiting: &mut Vec<Block>) -> bool {
+    if node.suspended.is_none() {
+        return false;
+    }
+    if !steps.is_empty() {
+        waiting.push(Block {
+            code: BlockCode::Suspended,
+            message: "no step is begun while the node is suspended".to_owned(),
+            object: node.name.clone(),
+            hint: format!("`sectile resume --node {}` lets it go on", node.name),
+        });
+    }
+    for step in steps {
+        step.waits = Some(BlockCode::Suspended);
+    }
+    true
+}
