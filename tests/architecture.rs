@@ -44,7 +44,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["jiff", "k8s_openapi", "kube", "prost", "serde", "serde_json", "tokio", "tonic"],
     ),
     ("host", &["ports", "model"], &["jiff", "serde", "serde_json", "tokio", "zbus"]),
-    ("sim", &["ports", "model"], &["annotate_snippets", "jiff", "serde", "serde_json", "sha2", "strsim", "toml"]),
+    (
+        "sim",
+        &["ports", "model"],
+        &["annotate_snippets", "jiff", "serde", "serde_json", "sha2", "strsim", "toml", "toml_parser"],
+    ),
     ("execute", &["ports", "plan", "gpu", "model"], &["jiff", "serde", "serde_json", "tokio"]),
 ];
 /// They may import whatever is below them, and nobody imports the last.

@@ -1,7 +1,6 @@
 //! `sectile apply`: plan, ask, carry out, verify by observing again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::{Accepted, Fleet};
+use super::input;
 use super::output;
 use super::plan::blocked;
 use super::progress::Progress;
@@ -106,9 +106,8 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
 }
 
 fn read(path: &Path) -> Result<Plan, Error> {
-    let text = fs::read_to_string(path).context(|| format!("the plan {} can't be read", path.display()))?;
-    let saved: Result<Plan, _> = serde_json::from_str(&text);
-    let plan = saved.context(|| format!("{} is no saved plan", path.display()));
+    let text = input::text(path, "the plan")?;
+    let plan = render::saved::read(&text).context(|| format!("{} is no saved plan", path.display()));
     plan.map_err(|error| error.hint("a plan is saved by `sectile plan --out plan.json`"))
 }
 
@@ -132,13 +131,6 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
         let nodes = plan.nodes.iter().map(|n| (n.name.clone(), n.steps.clone())).collect::<Vec<_>>();
         (plan.cluster.steps.clone(), nodes)
     };
-    if saved.format_version != now.format_version {
-        let message = format!(
-            "the saved plan has format {}, and this version writes {}",
-            saved.format_version, now.format_version
-        );
-        return Err(Error::failed(message).hint("plan again"));
-    }
     if steps(saved) == steps(now) {
         return Ok(());
     }

@@ -18,6 +18,7 @@ use crate::sim::{Shared, fleet, lock};
 
 use super::args::{self, Global, SimFleet};
 use super::error::{Context as _, Error};
+use super::input;
 use super::output;
 
 /// A simulated fleet, its state locked until it is dropped.
@@ -186,7 +187,7 @@ fn read(path: &Path) -> Result<String, Error> {
         let error = Error::usage(format!("{} is a directory, and --sim takes a fleet file", path.display()));
         return Err(error.hint("put the tree before it: `sectile plan TREE --sim`"));
     }
-    std::fs::read_to_string(path).context(|| format!("the fleet file {} can't be read", path.display()))
+    input::text(path, "the fleet file")
 }
 
 /// In the user's state folder, one file for each fleet file.

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod export;
 mod fit;
 mod fleet;
+mod input;
 mod output;
 mod plan;
 mod profiles;

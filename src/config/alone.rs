@@ -43,17 +43,17 @@ fn names(tree: &Tree, found: &mut Vec<Diagnostic>) {
 
 /// Two bindings that set the same container's request would undo each other for ever.
 fn objects(tree: &Tree, found: &mut Vec<Diagnostic>) {
-    let mut seen: Vec<(&Target, &str, &WorkloadEntry)> = Vec::new();
+    let mut seen: BTreeMap<&Target, (&str, &WorkloadEntry)> = BTreeMap::new();
     for file in &tree.layouts {
         for entry in file.workloads.iter().filter(|entry| entry.binding.manage) {
-            match seen.iter().find(|(target, ..)| **target == entry.binding.target) {
-                Some((_, path, first)) => {
+            match seen.get(&entry.binding.target) {
+                Some((path, first)) => {
                     let message = format!("{} sets what another binding sets", quote(&entry.binding.name));
                     let d = Diagnostic::error(Code::Duplicate, message).at(&file.path, entry.name.clone());
                     let d = d.label("the same object and container").also(*path, first.name.clone(), "first here");
                     found.push(d.help("keep `manage = true` in one of the two"));
                 }
-                None => seen.push((&entry.binding.target, &file.path, entry)),
+                None => drop(seen.insert(&entry.binding.target, (&file.path, entry))),
             }
         }
     }
@@ -144,11 +144,12 @@ fn entries(file: &LayoutFile, found: &mut Vec<Diagnostic>) {
             }
         }
     }
-    let catch_all: Vec<&GpuEntry> =
-        file.gpus.iter().filter(|entry| entry.count.is_none() && matches!(entry.select.key, GpuKey::Any)).collect();
+    let model = |entry: &GpuEntry| entry.select.model.as_ref().map(|model| model.value.text().to_lowercase());
+    let catch_all = file.gpus.iter().rev().filter(|e| e.count.is_none() && matches!(e.select.key, GpuKey::Any));
+    // By model, `None` for all, the first of each.
+    let catch_all: BTreeMap<Option<String>, &GpuEntry> = catch_all.map(|entry| (model(entry), entry)).collect();
     for entry in file.gpus.iter().filter(|entry| entry.count.is_some()) {
-        let model = |entry: &GpuEntry| entry.select.model.as_ref().map(|model| model.value.text().to_lowercase());
-        let greedy = catch_all.iter().find(|other| other.select.model.is_none() || model(other) == model(entry));
+        let greedy = catch_all.get(&None).or_else(|| catch_all.get(&model(entry)));
         if let (Some(greedy), Some(count)) = (greedy, &entry.count) {
             let d = Diagnostic::error(Code::NothingLeft, "nothing can be left for this entry");
             let d = d.at(&file.path, count.span.clone()).label("`count` shares the GPUs that no other entry claims");

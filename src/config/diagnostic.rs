@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::plan::closed_list;
+use crate::model::text::{Excerpt, drawable, near, position, visible};
 
 closed_list! {
     /// How bad it is.
@@ -56,6 +57,10 @@ closed_list! {
         NotAFile = "not-a-file",
         /// A symbolic link that leads nowhere or in a circle.
         BrokenLink = "broken-link",
+        /// A symbolic link that leads out of the tree.
+        OutsideLink = "outside-link",
+        /// A file or folder whose name is no UTF-8, or has control characters.
+        BadName = "bad-name",
         /// A file that is no UTF-8.
         NotUtf8 = "not-utf8",
         /// A file or tree that is too large to be one that people keep.
@@ -196,30 +201,7 @@ pub fn quote(text: &str) -> String {
     if short.len() < text.len() {
         short.push('…');
     }
-    let plain = short.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-    format!("`{}`", plain.collect::<String>())
-}
-
-/// Line and column of a byte, both from 1, the column in characters.
-pub fn position(text: &str, byte: usize) -> (u32, u32) {
-    let before = text.get(..floor(text, byte)).unwrap_or(text);
-    let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
-}
-
-/// The nearest character boundary at or before a byte, within the text.
-fn floor(text: &str, byte: usize) -> usize {
-    let byte = byte.min(text.len());
-    (0..=byte).rev().find(|&b| text.is_char_boundary(b)).unwrap_or(0)
-}
-
-/// A span that can be drawn: within the text, on character boundaries, and on one line.
-fn drawable(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = floor(text, span.start);
-    let end = floor(text, span.end.max(span.start)).max(start);
-    let line = text.get(start..end).and_then(|part| part.find('\n')).map_or(end, |at| start + at);
-    start..line
+    format!("`{}`", visible(&short))
 }
 
 /// Draws diagnostics as rustc does: file, line, column, caret, reason, way out; with a blank line between them.
@@ -238,26 +220,45 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a BTreeMap<String, String>) 
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(message.as_str()).id(code.word()));
+    let mut apart: Vec<(&str, Range<usize>, &str)> = Vec::new();
     if let Some(file) = file {
         match (span, sources.get(file)) {
             (Some(span), Some(text)) => {
-                let primary = AnnotationKind::Primary.span(drawable(text, span)).label(label.as_deref());
-                let mut snippet = Snippet::source(text).path(file.as_str()).annotation(primary);
-                // Places in the same file belong into the same drawing.
+                let span = drawable(text, span);
+                let mut all = span.clone();
+                let mut beside = Vec::new();
+                // Places close by belong into the same drawing.
                 for place in related.iter().filter(|place| &place.file == file) {
-                    let mark = AnnotationKind::Context.span(drawable(text, &place.span));
-                    snippet = snippet.annotation(mark.label(place.label.as_str()));
+                    let other = drawable(text, &place.span);
+                    match near(text, &span, &other) {
+                        true => {
+                            all = all.start.min(other.start)..all.end.max(other.end);
+                            beside.push((other, place.label.as_str()));
+                        }
+                        false => apart.push((file, other, &place.label)),
+                    }
                 }
-                group = group.element(snippet);
+                let excerpt = Excerpt::around(text, &all);
+                let primary = AnnotationKind::Primary.span(excerpt.place(&span)).label(label.as_deref());
+                let beside = beside.into_iter();
+                let beside =
+                    beside.map(|(span, label)| AnnotationKind::Context.span(excerpt.place(&span)).label(label));
+                let marks = std::iter::once(primary).chain(beside).collect();
+                group = draw(group, file, position(text, span.start), excerpt, marks);
             }
             _ => group = group.element(Origin::path(file.as_str())),
         }
     }
     for place in related.iter().filter(|place| Some(&place.file) != file.as_ref()) {
         if let Some(text) = sources.get(&place.file) {
-            let mark = AnnotationKind::Context.span(drawable(text, &place.span)).label(place.label.as_str());
-            group = group.element(Snippet::source(text).path(place.file.as_str()).annotation(mark));
+            apart.push((&place.file, drawable(text, &place.span), &place.label));
         }
+    }
+    for (file, span, label) in apart {
+        let Some(text) = sources.get(file) else { continue };
+        let excerpt = Excerpt::around(text, &span);
+        let mark = AnnotationKind::Context.span(excerpt.place(&span)).label(label);
+        group = draw(group, file, position(text, span.start), excerpt, vec![mark]);
     }
     if span.is_none()
         && let Some(label) = label
@@ -267,6 +268,22 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a BTreeMap<String, String>) 
     match help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),
         None => group,
+    }
+}
+
+/// Adds a drawing of a place.
+fn draw<'a>(
+    group: Group<'a>,
+    file: &'a str,
+    (line, column): (usize, usize),
+    excerpt: Excerpt,
+    marks: Vec<Annotation<'a>>,
+) -> Group<'a> {
+    let whole = excerpt.begins_a_line();
+    let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).annotations(marks);
+    match whole {
+        true => group.element(snippet.path(file)),
+        false => group.element(Origin::path(file).line(line).char_column(column)).element(snippet),
     }
 }
 
@@ -300,8 +317,8 @@ pub fn findings(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>) 
             severity: d.severity,
             code: d.code,
             file: d.file.clone(),
-            line: place.map(|(line, _)| line),
-            column: place.map(|(_, column)| column),
+            line: place.map(|(line, _)| u32::try_from(line).unwrap_or(u32::MAX)),
+            column: place.map(|(_, column)| u32::try_from(column).unwrap_or(u32::MAX)),
             message: d.message.clone(),
             reason: d.label.clone(),
             help: d.help.clone(),

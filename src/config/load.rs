@@ -4,12 +4,13 @@ mod revision;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use super::assemble::assemble;
 use super::diagnostic::{self, Code, Diagnostic};
 use super::schema::{self, Tree};
-use crate::model::{Digest, Revision};
+use crate::model::{Digest, Revision, visible};
 use walk::Walk;
 
 /// The running version, for `requires`.
@@ -28,18 +29,19 @@ pub struct Loaded {
     pub sources: BTreeMap<String, String>,
 }
 
+/// How often a tree that is just being replaced is read anew.
+const TRIES: u32 = 5;
+
 /// Reads `layouts/**.toml`, `policies/**.toml` and `tree.toml` below a folder, in path order.
 pub fn load(root: &Path) -> Loaded {
-    let mut walk = Walk::new(root);
-    let mut found = Vec::new();
-    walk.optional_file("tree.toml");
-    let there: Vec<bool> = ["layouts", "policies"].into_iter().map(|folder| walk.folder(folder)).collect();
-    if !there.contains(&true) {
-        let message = format!("{} holds no tree", root.display());
-        let d = Diagnostic::error(Code::NoTree, message).label("it has neither layouts/ nor policies/");
-        found.push(d.help("name the folder with those two, or create them: empty ones manage nothing"));
+    let mut read = walk(root);
+    for _ in 1..TRIES {
+        if !read.vanished {
+            break;
+        }
+        read = walk(root);
     }
-    let Walk { files, sources, found: unreadable, .. } = walk;
+    let Walk { files, sources, mut found, .. } = read;
     let digest = Digest::of(files.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes.as_slice()]));
     let revision = Revision { name: revision::name(root), digest };
     let required = sources.get("tree.toml").map(|text| schema::parse_tree_toml("tree.toml", text, VERSION));
@@ -48,7 +50,6 @@ pub fn load(root: &Path) -> Loaded {
     if required.iter().any(|d| d.code == Code::Upgrade) {
         return Loaded { tree: None, revision, diagnostics: required, sources };
     }
-    found.extend(unreadable);
     found.extend(required);
     let parts = sources.iter().filter(|(path, _)| *path != "tree.toml");
     let (tree, more) = assemble(revision.clone(), parts.map(|(path, text)| (path.as_str(), text.as_str())));
@@ -58,4 +59,26 @@ pub fn load(root: &Path) -> Loaded {
     diagnostic::limit(&mut found);
     let tree = tree.filter(|_| found.iter().all(|d| !d.is_error()));
     Loaded { tree, revision, diagnostics: found, sources }
+}
+
+/// Looks at all that counts, once.
+fn walk(root: &Path) -> Walk {
+    let real = fs::canonicalize(root);
+    let mut walk = Walk::new(real.as_deref().unwrap_or(root).to_owned());
+    let no_tree = |why: String| {
+        let d = Diagnostic::error(Code::NoTree, format!("{} holds no tree", visible(&root.display().to_string())));
+        d.label(why).help("name the folder with layouts/ and policies/, or create them: empty ones manage nothing")
+    };
+    match real.and_then(fs::metadata) {
+        Err(error) => walk.found.push(no_tree(error.to_string())),
+        Ok(meta) if !meta.is_dir() => walk.found.push(no_tree("it is no folder".to_owned())),
+        Ok(_) => {
+            walk.optional_file("tree.toml");
+            let there = ["layouts", "policies"].map(|folder| walk.folder(folder));
+            if !there.contains(&true) {
+                walk.found.push(no_tree("it has neither layouts/ nor policies/".to_owned()));
+            }
+        }
+    }
+    walk
 }

@@ -21,7 +21,7 @@ pub use policy::{PolicyFile, Setting};
 pub use selector::{GpuKey, GpuSelector, ModelPattern, NodePattern, NodeSelector, PciAddress, UuidPattern};
 pub use workload::WorkloadEntry;
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{self, Code, Diagnostic};
 use crate::model::memory::TakenUp;
 use crate::model::{Revision, Source, Target};
 use reader::Reader;
@@ -103,6 +103,13 @@ pub fn parse_tree_toml(path: &str, text: &str, running: &str) -> Vec<Diagnostic>
 }
 
 fn parse<T>(path: &str, text: &str, read: impl FnOnce(&mut Reader<'_>, &DeTable<'_>) -> T) -> (T, Vec<Diagnostic>) {
+    let (read, mut found) = parse_all(path, text, read);
+    // A tree may hold millions of errors, which are not kept.
+    diagnostic::limit(&mut found);
+    (read, found)
+}
+
+fn parse_all<T>(path: &str, text: &str, read: impl FnOnce(&mut Reader<'_>, &DeTable<'_>) -> T) -> (T, Vec<Diagnostic>) {
     let mut reader = Reader::new(path, text);
     let empty = DeTable::new();
     if let Some(span) = too_deep(text) {
@@ -112,8 +119,9 @@ fn parse<T>(path: &str, text: &str, read: impl FnOnce(&mut Reader<'_>, &DeTable<
     }
     let (root, errors) = DeTable::parse_recoverable(text);
     // One slip makes the parser lose its way, so only the first error means something.
-    if let Some(first) = errors.first() {
-        let span = first.span().unwrap_or(0..0);
+    let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+    if let Some(first) = errors.iter().min_by_key(|error| place(error).start) {
+        let span = place(first);
         reader.report(Code::Syntax, span, "this is not TOML", |d| d.label(first.message()));
         return (read(&mut Reader::new(path, ""), &empty), reader.finish());
     }

@@ -9,6 +9,7 @@ pub mod observed;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod text;
 
 pub use desired::{AsIs, Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
 pub use geometry::{ComputeProfile, Engines, Geometry, GpuProfile, Placement};
@@ -21,3 +22,4 @@ pub use observed::{
 pub use plan::{Block, NodePlan, NodeState, Plan, Step, StepKind};
 pub use policy::Policy;
 pub use profile::{Attribute, ComputeName, ProfileName};
+pub use text::visible;

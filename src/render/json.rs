@@ -12,7 +12,7 @@ use crate::model::{Block, Desired, Geometry, Observed, Placement, Plan, ProfileN
 use crate::plan::fit::{self, Misfit};
 use crate::plan::placement::Want;
 
-/// A plan as JSON: what `plan --out` saves and `apply` reads.
+/// A plan as JSON: what `plan --out` saves and [`super::saved`] reads.
 pub fn plan(plan: &Plan) -> String {
     pretty(plan)
 }

@@ -9,6 +9,7 @@ mod gpu;
 pub mod json;
 mod paint;
 pub mod profiles;
+pub mod saved;
 pub mod status;
 pub mod step;
 pub mod text;

@@ -1,5 +1,6 @@
 //! The state file: a simulated world that outlives the command, in JSON, one command at a time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::fleet::{self, FleetErrors};
 use super::world::World;
 use super::{Shared, lock};
-use crate::model::Digest;
+use crate::model::{Digest, visible};
 
 /// What marks the file as ours.
 const KIND: &str = "sectile-simulation";
@@ -239,6 +240,11 @@ fn take(path: &Path, wait: bool) -> Result<Held, StateError> {
 
 /// The file's text; `None`: there is no such file.
 fn read(path: &Path) -> Result<Option<String>, StateError> {
+    // Reading a pipe would wait for somebody to write to it.
+    let file = std::fs::metadata(path).map(|data| data.is_file() || data.is_dir());
+    if matches!(file, Ok(false)) {
+        return Err(StateError::Damaged { path: path.to_owned(), reason: "it is no file".to_owned() });
+    }
     match std::fs::read(path) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
@@ -249,11 +255,13 @@ fn read(path: &Path) -> Result<Option<String>, StateError> {
     }
 }
 
-fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<World, StateError> {
-    let damaged = |error: serde_json::Error| StateError::Damaged { path: path.to_owned(), reason: error.to_string() };
+/// The world that a state file's text holds, if it is one of that fleet. `path` is what messages call it.
+pub fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<World, StateError> {
+    let damaged =
+        |error: serde_json::Error| StateError::Damaged { path: path.to_owned(), reason: visible(&error.to_string()) };
     let head: Head = serde_json::from_str(text).map_err(damaged)?;
     if head.kind != KIND {
-        let reason = format!("it is of kind `{}`", head.kind);
+        let reason = format!("it is of kind `{}`", visible(&head.kind));
         return Err(StateError::Damaged { path: path.to_owned(), reason });
     }
     if head.format_version > FORMAT_VERSION {
@@ -263,5 +271,18 @@ fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<W
         return Err(StateError::OtherFleet { path: path.to_owned(), fleet: fleet_name.to_owned() });
     }
     let body: Body = serde_json::from_str(text).map_err(damaged)?;
-    Ok(body.world)
+    match twice(&body.world) {
+        Some(uuid) => {
+            let reason = format!("two GPUs are {}", visible(uuid));
+            Err(StateError::Damaged { path: path.to_owned(), reason })
+        }
+        None => Ok(body.world),
+    }
+}
+
+/// A GPU that is there twice: everything else trusts that a UUID names one.
+fn twice(world: &World) -> Option<&str> {
+    let mut seen = BTreeSet::new();
+    let mut uuids = world.nodes.values().flat_map(|node| &node.gpus).map(|gpu| gpu.uuid.as_str());
+    uuids.find(|uuid| !seen.insert(*uuid))
 }

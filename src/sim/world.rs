@@ -223,7 +223,8 @@ impl World {
     /// A number that was never given before.
     pub fn serial(&mut self) -> u64 {
         let serial = self.next_serial;
-        self.next_serial += 1;
+        // Only a state file that was tampered with comes to the end of the numbers.
+        self.next_serial = self.next_serial.wrapping_add(1);
         serial
     }
 

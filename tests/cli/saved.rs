@@ -68,5 +68,24 @@ fn what_is_no_plan_is_refused() {
     sandbox.edit("plan.json", "\"format_version\": \"1\"", "\"format_version\": \"9\"");
     let told = sandbox.run("apply plan.json --sim");
     assert_eq!(told.code, 1);
-    assert!(told.stderr.contains("the saved plan has format 9, and this version writes 1"), "{told:?}");
+    assert!(told.stderr.contains("caused by: it has format 9, and this version reads 1"), "{told:?}");
+    std::fs::write(sandbox.path("bytes"), b"\xff").unwrap();
+    let told = ["apply bytes --sim", "plan --sim bytes", "plan --sim nowhere", "plan --sim layouts"].map(|line| {
+        let told = sandbox.run(line);
+        assert_ne!(told.code, 0, "{line}");
+        format!("$ sectile {line}\n{}", told.stderr)
+    });
+    insta::assert_snapshot!("what_is_no_file_of_text_is_refused", told.join("\n"));
+}
+
+#[test]
+fn a_name_from_a_file_is_not_obeyed_by_the_terminal() {
+    let sandbox = Sandbox::example();
+    sandbox.write("layouts/x\u{1b}[2J.toml", "");
+    sandbox.write("layouts/edge.toml", "\"\u{9b}2J\" = 1\n");
+    let told = sandbox.run("plan --sim");
+    assert_eq!(told.code, 1);
+    let obeyed = |c: char| c.is_control() && c != '\n';
+    assert!(!told.stderr.contains(obeyed), "{told:?}");
+    assert!(told.stderr.contains("layouts/x\\u{1b}[2J.toml") && told.stderr.contains("\\u{9b}2J"), "{told:?}");
 }

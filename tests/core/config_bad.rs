@@ -1,16 +1,14 @@
 //! What is wrong is told at its place, with the reason and the way out: each message as people read it.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::symlink;
 
 use sectile::config::diagnostic::{self, Code, Diagnostic, Severity};
-use sectile::config::{load, schema};
+use sectile::config::schema;
 
 use super::config_good::{assemble, sources};
 
 /// What is said of each case's files.
-fn golden(name: &str, cases: &[(&str, &[(&str, &str)])]) {
+pub(crate) fn golden(name: &str, cases: &[(&str, &[(&str, &str)])]) {
     let mut out = String::new();
     for (title, files) in cases {
         let (tree, found) = assemble(files);
@@ -23,14 +21,14 @@ fn golden(name: &str, cases: &[(&str, &[(&str, &str)])]) {
 }
 
 /// Cases of one layout file, each with what is needed to make it whole.
-fn layouts(name: &str, cases: &[(&str, &str)]) {
+pub(crate) fn layouts(name: &str, cases: &[(&str, &str)]) {
     let files: Vec<[(&str, &str); 1]> = cases.iter().map(|(_, text)| [("layouts/a.toml", *text)]).collect();
     let cases: Vec<(&str, &[(&str, &str)])> =
         cases.iter().zip(&files).map(|((title, _), files)| (*title, files.as_slice())).collect();
     golden(name, &cases);
 }
 
-fn policies(name: &str, cases: &[(&str, &str)]) {
+pub(crate) fn policies(name: &str, cases: &[(&str, &str)]) {
     let files: Vec<[(&str, &str); 1]> = cases.iter().map(|(_, text)| [("policies/a.toml", *text)]).collect();
     let cases: Vec<(&str, &[(&str, &str)])> =
         cases.iter().zip(&files).map(|((title, _), files)| (*title, files.as_slice())).collect();
@@ -281,32 +279,4 @@ fn versions() {
         out += &diagnostic::render(&said(text, "0.2.9"), &sources(&[("tree.toml", text)]), false);
     }
     insta::assert_snapshot!("versions", out);
-}
-
-#[test]
-fn what_lies_in_the_folder() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path();
-    let shown = |root: &std::path::Path| {
-        let loaded = load(root);
-        assert!(loaded.tree.is_none());
-        diagnostic::render(&loaded.diagnostics, &loaded.sources, false).replace(&root.display().to_string(), "TREE")
-    };
-    insta::assert_snapshot!("no_tree", shown(root));
-    let layouts = root.join("layouts");
-    fs::create_dir_all(layouts.join("folder.toml")).unwrap();
-    fs::create_dir_all(layouts.join("sub")).unwrap();
-    fs::write(layouts.join("latin.toml"), b"# \xe9").unwrap();
-    fs::write(layouts.join("large.toml"), vec![b'#'; (1 << 20) + 1]).unwrap();
-    symlink("nowhere", layouts.join("dangling.toml")).unwrap();
-    symlink("self.toml", layouts.join("self.toml")).unwrap();
-    symlink("..", layouts.join("sub/up")).unwrap();
-    symlink("/dev/zero", layouts.join("zero.toml")).unwrap();
-    let fifo = std::process::Command::new("mkfifo").arg(layouts.join("fifo.toml")).status();
-    assert!(fifo.unwrap().success());
-    fs::write(root.join("policies"), "").unwrap();
-    insta::assert_snapshot!("folder", shown(root));
-    // What an older program can't read must not hide that it is too old.
-    fs::write(root.join("tree.toml"), "requires = \">=99\"\n").unwrap();
-    insta::assert_snapshot!("upgrade", shown(root));
 }

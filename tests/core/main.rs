@@ -8,10 +8,13 @@
 )]
 
 mod apply;
+mod bombs;
 mod catalogue;
 mod cluster;
 mod config_bad;
+mod config_files;
 mod config_good;
+mod config_values;
 mod defects;
 mod defects_check;
 mod defects_run;
@@ -21,13 +24,17 @@ mod export;
 mod faulty;
 mod fit;
 mod fleet;
+mod fleet_bad;
 mod fleets;
+mod fuzz;
 mod gpu_adapter;
 mod host;
+mod inputs;
 mod journal;
 mod life;
 mod manual;
 mod memory;
+mod messages;
 mod mutants;
 mod planner;
 mod policy;

@@ -61,7 +61,6 @@ fn the_closed_lists_are_those_of_the_source() {
     assert_eq!(words(PLAN, "Verdicts"), all(Verdict::ALL));
     assert_eq!(words(PLAN, "Disruption kinds"), all(DisruptionKind::ALL));
     assert_eq!(words(PLAN, "Scopes"), all(Scope::ALL));
-    assert_eq!(words(PLAN, "Diagnostic codes of the tree"), all(Code::ALL));
     assert_eq!(words(COMMANDS, "Sources of figures"), all(Provenance::ALL));
     assert_eq!(words(PLAN, "Exit codes"), Exit::ALL.iter().map(|exit| exit.code().to_string()).collect::<Vec<_>>());
     let kinds = quoted(include_str!("../../src/model/plan.rs"), "impl StepKind {");

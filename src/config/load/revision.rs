@@ -123,9 +123,10 @@ fn git_sync(root: &Path) -> Option<String> {
     Some(format!("{algorithm}:{}", name.get(..7)?))
 }
 
-/// The first line of a REVISION file.
+/// The first line of a REVISION file. Like the tree's files it lies within the tree: the line is shown.
 fn file(root: &Path) -> Option<String> {
-    let text = small(&root.join("REVISION"), 4096)?;
+    let path = fs::canonicalize(root.join("REVISION")).ok()?;
+    let text = path.starts_with(fs::canonicalize(root).ok()?).then(|| small(&path, 4096))??;
     let line = text.lines().next()?.trim();
     let plain: String = line.chars().filter(|c| !c.is_control()).take(100).collect();
     (!plain.is_empty()).then_some(plain)

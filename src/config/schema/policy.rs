@@ -176,9 +176,14 @@ fn budget(keys: &mut Keys<'_, '_>, root: &Fields<'_, '_>) {
         Some(node) if node.get_ref().is_integer() => {
             keys.number(&table, "max_nodes", 1, |count| Setting::MaxNodes(Amount::Count(count)));
         }
-        Some(node) => {
+        Some(node) if node.get_ref().is_str() => {
             let found = keys.reader.parsed(node, "`max_nodes`", values::share);
             keys.settings.extend(found.map(|found| found.map(Setting::MaxNodes)));
+        }
+        Some(node) => {
+            let help = "write a number, such as 2, or a share, such as \"10%\"";
+            let message = "`max_nodes` must be a whole number or a share";
+            keys.reader.report(Code::WrongType, node.span(), message, |d| d.label("neither").help(help));
         }
         None => {}
     }

@@ -220,7 +220,9 @@ impl<'a> Reader<'a> {
             None => {
                 let message = format!("{what} is out of range");
                 let label = match *range.end() {
-                    u32::MAX => format!("must be {} or more", range.start()),
+                    u32::MAX if value.is_some_and(|value| value < i128::from(*range.start())) => {
+                        format!("must be {} or more", range.start())
+                    }
                     end => format!("must be {} to {end}", range.start()),
                 };
                 self.report(Code::BadValue, node.span(), message, |d| d.label(label));

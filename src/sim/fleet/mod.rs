@@ -1,6 +1,7 @@
 //! `FLEET.toml`: the simulated fleet as a person writes it, read into a [`World`].
 
 mod build;
+mod deep;
 mod entries;
 mod read;
 
@@ -8,11 +9,12 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use toml::de::DeTable;
 
 use super::world::World;
 use crate::model::Digest;
+use crate::model::text::{Excerpt, drawable};
 
 /// The fleet that `--sim` without a file simulates.
 pub const BUILTIN: &str = include_str!("../builtin.toml");
@@ -23,6 +25,9 @@ pub const BUILTIN_NAME: &str = "the built-in fleet";
 /// Where every fleet's virtual clock begins: Thursday, 1 January 2026, 00:00 UTC. A fixed time, so that what is
 /// simulated twice is the same twice.
 pub const BEGIN_MS: i64 = 1_767_225_600_000;
+
+/// So many errors are drawn: nobody reads on.
+const MOST_DRAWN: usize = 100;
 
 /// One thing that is wrong with a fleet file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +61,26 @@ impl FleetErrors {
         let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Unicode);
         let report = |error: &FleetError| {
-            let caret = AnnotationKind::Primary.span(error.span.clone());
-            let snippet = Snippet::source(self.text.as_str()).path(self.name.as_str()).annotation(caret);
-            let title = Level::ERROR.primary_title(error.message.as_str()).element(snippet);
+            let title = Level::ERROR.primary_title(error.message.as_str());
+            let span = drawable(&self.text, &error.span);
+            let excerpt = Excerpt::around(&self.text, &span);
+            let (caret, whole) = (AnnotationKind::Primary.span(excerpt.place(&span)), excerpt.begins_a_line());
+            let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).annotation(caret);
+            let title = match whole {
+                true => title.element(snippet.path(self.name.as_str())),
+                false => {
+                    let origin = Origin::path(self.name.as_str()).line(error.line).char_column(error.column);
+                    title.element(origin).element(snippet)
+                }
+            };
             let hint = error.hint.as_ref().map(|hint| Level::HELP.message(hint.as_str()));
             renderer.render(&[title.elements(hint)])
         };
-        self.errors.iter().map(report).collect::<Vec<_>>().join("\n\n")
+        let mut reports: Vec<String> = self.errors.iter().take(MOST_DRAWN).map(report).collect();
+        if let Some(more @ 1..) = self.errors.len().checked_sub(MOST_DRAWN) {
+            reports.push(format!("{more} more are not shown"));
+        }
+        reports.join("\n\n")
     }
 }
 
@@ -78,6 +96,10 @@ impl std::error::Error for FleetErrors {}
 /// file does not name. `name` is what messages call the file. All that is wrong is told at once.
 pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
     let mut problems = read::Problems::default();
+    if let Some(span) = deep::too_deep(text) {
+        problems.add(span, "keys are nested too deep");
+        return Err(told(name, text, problems));
+    }
     let (document, syntax) = DeTable::parse_recoverable(text);
     // What follows a syntax error is mostly its consequence.
     match syntax.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
@@ -91,9 +113,14 @@ pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
             }
         }
     }
+    Err(told(name, text, problems))
+}
+
+/// The problems, in the order of the file.
+fn told(name: &str, text: &str, problems: read::Problems) -> Box<FleetErrors> {
     let mut errors: Vec<FleetError> = problems.list.into_iter().map(|problem| problem.at(text)).collect();
     errors.sort_by_key(|error| (error.span.start, error.span.end));
-    Err(Box::new(FleetErrors { name: name.to_owned(), text: text.to_owned(), errors }))
+    Box::new(FleetErrors { name: name.to_owned(), text: text.to_owned(), errors })
 }
 
 /// The digest of a fleet file.

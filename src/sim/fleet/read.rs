@@ -7,6 +7,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::FleetError;
+use crate::model::text::{position, visible};
+
+/// A year: what is longer is a slip.
+const LONGEST_S: u64 = 366 * 24 * 60 * 60;
 
 /// Where in the file.
 pub(super) type Span = Range<usize>;
@@ -31,9 +35,7 @@ impl Problem {
     pub(super) fn at(self, text: &str) -> FleetError {
         let fit = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         let (start, end) = (fit(self.span.start), fit(self.span.end.max(self.span.start)));
-        let before = text.get(..start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = position(text, start);
         FleetError { span: start..end, line, column, message: self.message, hint: self.hint }
     }
 }
@@ -46,11 +48,11 @@ pub(super) struct Problems {
 
 impl Problems {
     pub(super) fn add(&mut self, span: Span, message: impl Into<String>) {
-        self.list.push(Problem { span, message: message.into(), hint: None });
+        self.list.push(Problem { span, message: visible(&message.into()), hint: None });
     }
 
     pub(super) fn add_with(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
-        self.list.push(Problem { span, message: message.into(), hint: Some(hint.into()) });
+        self.list.push(Problem { span, message: visible(&message.into()), hint: Some(visible(&hint.into())) });
     }
 
     /// The value, or its error as a problem.
@@ -61,6 +63,10 @@ impl Problems {
 
 /// The known word that is nearest to this one, if any is near.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Long words are nobody's slip, and comparing them takes time that grows with the square.
+    if word.len() > 64 {
+        return None;
+    }
     let scored = known.into_iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + candidate.len() / 3).then_some(candidate)
@@ -121,11 +127,21 @@ impl<'a> Section<'a> {
         out.add(value.span(), format!("`{key}` of {} is {wanted}, not {}", self.what, kind(value.get_ref())));
     }
 
+    /// Whether a text may stand in messages and plans as it is; otherwise that is a problem.
+    fn plain(&self, key: &str, text: &str, value: &Spanned<DeValue<'_>>, out: &mut Problems) -> bool {
+        let plain = visible(text) == text;
+        if !plain {
+            out.add(value.span(), format!("`{key}` of {} has control characters", self.what));
+        }
+        plain
+    }
+
     /// A text, if the key is there.
     pub(super) fn text(&self, key: &str, out: &mut Problems) -> Option<At<String>> {
         let value = self.get(key)?;
         match value.get_ref().as_str() {
             Some("") => out.add(value.span(), format!("`{key}` of {} is empty", self.what)),
+            Some(text) if !self.plain(key, text, value, out) => {}
             Some(text) => return Some(At { value: text.to_owned(), span: value.span() }),
             None => self.wrong(key, "a text", value, out),
         }
@@ -173,8 +189,9 @@ impl<'a> Section<'a> {
         let value = self.get(key)?;
         let duration = value.get_ref().as_str().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
         let seconds = duration.filter(|d| d.subsec_nanos() == 0).and_then(|d| u64::try_from(d.as_secs()).ok());
+        let seconds = seconds.filter(|seconds| *seconds <= LONGEST_S);
         if seconds.is_none() {
-            self.wrong(key, "a duration of whole seconds, such as \"20s\" or \"2m\"", value, out);
+            self.wrong(key, "a duration of whole seconds, a year at most, such as \"20s\" or \"2m\"", value, out);
         }
         seconds
     }
@@ -196,6 +213,7 @@ impl<'a> Section<'a> {
         let mut texts = Vec::new();
         for value in self.array(key, out) {
             match value.get_ref().as_str() {
+                Some(text) if !self.plain(key, text, value, out) => {}
                 Some(text) => texts.push(At { value: text.to_owned(), span: value.span() }),
                 None => self.wrong(key, "an array of texts", value, out),
             }
@@ -213,7 +231,10 @@ impl<'a> Section<'a> {
         let mut labels = BTreeMap::new();
         for (name, value) in table {
             match value.get_ref().as_str() {
-                Some(text) => drop(labels.insert(name.get_ref().to_string(), text.to_owned())),
+                Some(text) if self.plain(key, name.get_ref(), value, out) && self.plain(key, text, value, out) => {
+                    labels.insert(name.get_ref().to_string(), text.to_owned());
+                }
+                Some(_) => {}
                 None => self.wrong(key, "a table of texts", value, out),
             }
         }
@@ -224,6 +245,7 @@ impl<'a> Section<'a> {
 /// What a value is, for messages; small ones as they stand.
 fn kind(value: &DeValue<'_>) -> String {
     match value {
+        DeValue::String(text) if text.len() > 64 => "a long text".to_owned(),
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),

@@ -1,0 +1,7 @@
+//! A saved plan.
+#![no_main]
+
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::plan_file(data));

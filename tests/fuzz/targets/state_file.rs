@@ -1,0 +1,7 @@
+//! The state of a simulation.
+#![no_main]
+
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::state_file(data));
