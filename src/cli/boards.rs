@@ -87,9 +87,9 @@ pub(super) fn sorts<'a>(found: &[(&str, Vec<&'a ObservedGpu>)]) -> Vec<Sort<'a>>
     for (node, gpus) in found {
         let mut mine: Vec<(usize, Vec<String>)> = Vec::new();
         for &gpu in gpus {
-            let alike = |sort: &Sort<'_>| (sort.model, sort.geometry) == (gpu.model.as_str(), gpu.geometry.as_ref());
+            let alike = |sort: &Sort<'_>| (sort.model, sort.geometry) == (gpu.model.as_str(), gpu.geometry.as_deref());
             let at = sorts.iter().position(alike).unwrap_or_else(|| {
-                sorts.push(Sort { model: &gpu.model, geometry: gpu.geometry.as_ref(), places: Vec::new() });
+                sorts.push(Sort { model: &gpu.model, geometry: gpu.geometry.as_deref(), places: Vec::new() });
                 sorts.len() - 1
             });
             match mine.iter_mut().find(|(have, _)| *have == at) {

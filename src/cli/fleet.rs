@@ -108,20 +108,23 @@ impl Fleet {
     /// Observes every node and the cluster: what one node may do depends on the others, too. What is remembered of the
     /// nodes is told beside.
     pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
-        let mut observed = Observed { cluster: self.now(self.cluster.observe())?, ..Observed::default() };
+        let cluster = self.now(self.cluster.observe())?;
+        let pods = observe::pods_by_node(&cluster);
+        let mut nodes = BTreeMap::new();
         for (name, node) in &self.nodes {
             // A bare-metal node's labels come from its own settings; in a fleet file, those are its labels.
             let own = lock(&self.clock.world).nodes.get(name).map(|n| n.labels.clone()).unwrap_or_default();
             let own = Known::Known(own);
-            let seen = observe::node(name, &node.gpus, Some(&self.cluster), &node.host, units, &own);
+            let pods = pods.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let seen = observe::node_of(name, &node.gpus, Some(&self.cluster), Some(pods), &node.host, units, &own);
             let mut seen = self.now(seen).map_err(|error| error.hint(format!("node {name}")))?;
             lock(&self.clock.world).memory.recall(&mut seen);
             if self.accepted.inventory {
                 seen.inventory.clear();
             }
-            observed.nodes.insert(name.clone(), seen);
+            nodes.insert(name.clone(), seen);
         }
-        Ok(observed)
+        Ok(Observed { nodes, cluster })
     }
 
     /// The result of a call to the simulated outside, which never waits.

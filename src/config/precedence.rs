@@ -2,9 +2,9 @@
 //!
 //! Ranks order selectors by how specific they are for something that they match; equal ranks are ties.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::facts::GpuFacts;
+use super::facts::{GpuFacts, NodeFacts};
 use super::schema::selector::Pattern;
 use super::schema::{GpuKey, GpuSelector, NodeSelector, PciAddress};
 use crate::model::{Known, catalogue};
@@ -34,12 +34,18 @@ pub enum Match {
 
 /// Judges a selector for a node.
 pub fn node(selector: &NodeSelector, name: &str, labels: &Known<BTreeMap<String, String>>) -> Match {
-    let by_name = match &selector.nodes {
+    let best = match &selector.nodes {
         None => Some((false, None)),
         Some(patterns) => patterns.iter().filter_map(|pattern| by_name(&pattern.value, name)).max(),
     };
-    let Some((literal, glob)) = by_name else { return Match::No };
-    let rank = NodeRank { name: literal, labels: selector.labels.len(), glob };
+    best.map_or(Match::No, |best| by_labels(selector, best, labels))
+}
+
+/// How well a pattern speaks of a name: literally, else with so many literal characters.
+type ByName = (bool, Option<usize>);
+
+fn by_labels(selector: &NodeSelector, (name, glob): ByName, labels: &Known<BTreeMap<String, String>>) -> Match {
+    let rank = NodeRank { name, labels: selector.labels.len(), glob };
     match labels {
         _ if selector.labels.is_empty() => Match::Yes(rank),
         Known::Unknown => Match::Maybe(rank),
@@ -50,7 +56,53 @@ pub fn node(selector: &NodeSelector, name: &str, labels: &Known<BTreeMap<String,
     }
 }
 
-fn by_name(pattern: &Pattern, name: &str) -> Option<(bool, Option<usize>)> {
+/// Files by how the names that they select begin, so that a node meets only those that may speak of it: a literal name
+/// is found whole, a glob by what stands before its first wildcard.
+#[derive(Debug)]
+pub struct Index<'t, T> {
+    files: Vec<(&'t T, &'t NodeSelector)>,
+    /// By beginning: the file's number, and the pattern; `None`: every node.
+    shelves: HashMap<&'t str, Vec<(usize, Option<&'t Pattern>)>>,
+    /// The lengths that beginnings have.
+    lengths: BTreeSet<usize>,
+}
+
+impl<'t, T> Index<'t, T> {
+    /// Sorts files by their selectors.
+    pub fn new(files: &'t [T], selector: impl Fn(&'t T) -> &'t NodeSelector) -> Self {
+        let files = files.iter().map(|file| (file, selector(file))).collect();
+        let mut index = Index { files, shelves: HashMap::new(), lengths: BTreeSet::new() };
+        for (at, (_, selector)) in index.files.iter().enumerate() {
+            let named = selector.nodes.iter().flatten().map(|pattern| Some(&pattern.value));
+            for pattern in named.chain(selector.nodes.is_none().then_some(None)) {
+                let beginning = pattern.map_or("", Pattern::beginning);
+                index.shelves.entry(beginning).or_default().push((at, pattern));
+                index.lengths.insert(beginning.len());
+            }
+        }
+        index
+    }
+
+    /// The files that speak of a node, or may, in their own order.
+    pub fn about(&self, node: &NodeFacts) -> Vec<(&'t T, Match)> {
+        let beginnings = self.lengths.iter().filter_map(|&length| node.name.get(..length));
+        let mut named: BTreeMap<usize, ByName> = BTreeMap::new();
+        for &(at, pattern) in beginnings.filter_map(|beginning| self.shelves.get(beginning)).flatten() {
+            let found = pattern.map_or(Some((false, None)), |pattern| by_name(pattern, &node.name));
+            if let Some(found) = found {
+                let best = named.entry(at).or_insert(found);
+                *best = found.max(*best);
+            }
+        }
+        let judged = named.into_iter().filter_map(|(at, best)| {
+            let (file, selector) = self.files.get(at)?;
+            Some((*file, by_labels(selector, best, &node.labels)))
+        });
+        judged.filter(|(_, matched)| *matched != Match::No).collect()
+    }
+}
+
+fn by_name(pattern: &Pattern, name: &str) -> Option<ByName> {
     match pattern {
         Pattern::Literal(text) => (text == name).then_some((true, None)),
         Pattern::Glob { text, .. } if every(text) => Some((false, None)),

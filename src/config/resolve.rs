@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Code, Diagnostic};
 use super::facts::NodeFacts;
-use super::precedence::{self, Match, NodeRank};
-use super::schema::{LayoutFile, NodeSelector, Tree};
+use super::precedence::{self, Index, Match, NodeRank};
+use super::schema::{LayoutFile, NodeSelector, PolicyFile, Tree};
 use crate::model::plan::BlockCode;
 use crate::model::{Binding, Block, Desired, DesiredNode, Source};
 
@@ -26,15 +26,22 @@ pub struct Resolved {
 pub fn resolve(tree: &Tree, nodes: &[NodeFacts]) -> Resolved {
     let mut ties = Ties::default();
     let mut desired = BTreeMap::new();
+    let layouts = Index::new(&tree.layouts, |file| &file.selector);
+    let policies = Index::new(&tree.policies, |file| &file.selector);
     for node in nodes {
-        desired.insert(node.name.clone(), one(tree, node, &mut ties));
+        desired.insert(node.name.clone(), one(&layouts, &policies, node, &mut ties));
     }
     let bindings = tree.layouts.iter().flat_map(|file| &file.workloads).map(|entry| entry.binding.clone()).collect();
     let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings, blocked: Vec::new() };
     Resolved { desired, diagnostics: ties.finish() }
 }
 
-fn one(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> DesiredNode {
+fn one(
+    layouts: &Index<'_, LayoutFile>,
+    policies: &Index<'_, PolicyFile>,
+    node: &NodeFacts,
+    ties: &mut Ties,
+) -> DesiredNode {
     let mut blocked = Vec::new();
     let mut desired = DesiredNode {
         node: node.name.clone(),
@@ -47,7 +54,8 @@ fn one(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> DesiredNode {
         held: BTreeMap::new(),
         blocked: Vec::new(),
     };
-    let layout = layout(tree, node, ties);
+    let files = layouts.about(node);
+    let layout = layout(&files, node, ties);
     let concerned = !matches!(layout, Held::Free);
     match layout {
         Held::Free => {}
@@ -63,9 +71,9 @@ fn one(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> DesiredNode {
             blocked.extend(goals.blocked);
         }
     }
-    let merged = policy::merge(tree, node, ties);
+    let merged = policy::merge(policies, node, ties);
     desired.policy = merged.policy;
-    let (bindings, unsure) = bindings(tree, node);
+    let (bindings, unsure) = bindings(&files, node);
     desired.bindings = bindings;
     // Where no layout can hold, nothing is changed, so nothing needs holding back.
     if concerned {
@@ -88,11 +96,11 @@ enum Held<'t> {
     By { file: &'t LayoutFile, shadows: Vec<Source> },
 }
 
-fn layout<'t>(tree: &'t Tree, node: &NodeFacts, ties: &mut Ties) -> Held<'t> {
+fn layout<'t>(files: &[(&'t LayoutFile, Match)], node: &NodeFacts, ties: &mut Ties) -> Held<'t> {
     let mut certain: Vec<(NodeRank, &LayoutFile)> = Vec::new();
     let mut possible: Vec<(NodeRank, &LayoutFile)> = Vec::new();
-    for file in tree.layouts.iter().filter(|file| !file.gpus.is_empty()) {
-        match precedence::node(&file.selector, &node.name, &node.labels) {
+    for &(file, matched) in files.iter().filter(|(file, _)| !file.gpus.is_empty()) {
+        match matched {
             Match::No => {}
             Match::Maybe(rank) => possible.push((rank, file)),
             Match::Yes(rank) => certain.push((rank, file)),
@@ -124,11 +132,10 @@ fn layout<'t>(tree: &'t Tree, node: &NodeFacts, ties: &mut Ties) -> Held<'t> {
 }
 
 /// The bindings that may hold on a node, and those of which that can't be known.
-fn bindings(tree: &Tree, node: &NodeFacts) -> (Vec<Binding>, Vec<Source>) {
+fn bindings(files: &[(&LayoutFile, Match)], node: &NodeFacts) -> (Vec<Binding>, Vec<Source>) {
     let mut certain = Vec::new();
     let mut unsure = Vec::new();
-    for file in &tree.layouts {
-        let of_file = precedence::node(&file.selector, &node.name, &node.labels);
+    for (file, of_file) in files {
         for entry in &file.workloads {
             match (of_file, precedence::node(&entry.selector, &node.name, &node.labels)) {
                 (Match::No, _) | (_, Match::No) => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gpu::Gpus;
 use crate::model::observed::PodPhase;
-use crate::model::{Gap, Known, MigMode, ObservedNode, Pod, User};
+use crate::model::{Gap, Known, MigMode, ObservedCluster, ObservedNode, Pod, User};
 use crate::ports::{Cluster, Driver, Host, Port};
 
 /// Who holds which device, beside the processes that the driver sees.
@@ -25,12 +25,17 @@ impl Holders {
         host: &H,
         units: &BTreeSet<String>,
     ) -> Port<Holders> {
+        let pods = match cluster {
+            Some(cluster) => cluster.holders(node).await?,
+            None => Vec::new(),
+        };
+        Holders::of(&pods.iter().collect::<Vec<_>>(), host, units).await
+    }
+
+    /// The same, where the pods of the node are known.
+    async fn of<H: Host>(pods: &[&Pod], host: &H, units: &BTreeSet<String>) -> Port<Holders> {
         let mut holders = Holders::default();
-        if let Some(cluster) = cluster {
-            for pod in cluster.holders(node).await? {
-                holders.pod(&pod);
-            }
-        }
+        pods.iter().for_each(|pod| holders.pod(pod));
         for (unit, state) in host.units(units).await? {
             holders.add(&User::Unit(unit), state.devices);
         }
@@ -82,6 +87,35 @@ pub async fn node<D: Driver, C: Cluster, H: Host>(
     units: &BTreeSet<String>,
     own_labels: &Known<BTreeMap<String, String>>,
 ) -> Port<ObservedNode> {
+    node_of(name, gpus, cluster, None, host, units, own_labels).await
+}
+
+/// Pods by the node that they are bound to.
+pub fn pods_by_node(cluster: &ObservedCluster) -> BTreeMap<&str, Vec<&Pod>> {
+    let mut nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    for pod in &cluster.pods {
+        if let Some(node) = &pod.node {
+            nodes.entry(node).or_default().push(pod);
+        }
+    }
+    nodes
+}
+
+/// The same for a node of a whole fleet, whose pods are known: to ask for each node's anew takes quadratic time. `None`:
+/// they are not, and the cluster is asked.
+///
+/// # Errors
+///
+/// As [`node`].
+pub async fn node_of<D: Driver, C: Cluster, H: Host>(
+    name: &str,
+    gpus: &Gpus<D>,
+    cluster: Option<&C>,
+    pods: Option<&[&Pod]>,
+    host: &H,
+    units: &BTreeSet<String>,
+    own_labels: &Known<BTreeMap<String, String>>,
+) -> Port<ObservedNode> {
     let (mut seen, mut gaps) = gpus.observe()?;
     let in_cluster = match cluster {
         Some(cluster) => cluster.node(name).await?,
@@ -92,7 +126,10 @@ pub async fn node<D: Driver, C: Cluster, H: Host>(
         Some(cluster) => cluster.labels(name).await?.map_or(Known::Unknown, Known::Known),
         None => own_labels.clone(),
     };
-    let holders = Holders::ask(name, cluster, host, units).await?;
+    let holders = match pods {
+        Some(pods) => Holders::of(if cluster.is_some() { pods } else { &[] }, host, units).await?,
+        None => Holders::ask(name, cluster, host, units).await?,
+    };
     if let Some(message) = &holders.blind {
         gaps.push(Gap { object: format!("users on {name}"), message: message.clone() });
     }

@@ -101,7 +101,7 @@ impl<D: Driver> Gpus<D> {
         on_gpu: &Known<Vec<Seen>>,
         gaps: &mut Vec<Gap>,
     ) -> Nvml<GpuInstance> {
-        let mut compute = Vec::new();
+        let mut compute = Vec::with_capacity(found.compute.len());
         for FoundCompute { info, profile, .. } in &found.compute {
             // Named after its slices and its GPU instance, as the driver does, but for the memory, which may drift.
             let slices = profile.slice_count;

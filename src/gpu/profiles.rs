@@ -1,5 +1,7 @@
 //! What a GPU can be cut into, by the driver's own enumeration.
 
+use std::sync::Arc;
+
 use super::{Gpus, locked};
 use crate::model::catalogue::Board;
 use crate::model::{Engines, Gap, Geometry, GpuProfile};
@@ -11,7 +13,7 @@ const MOST_PROFILES: u32 = 64;
 /// A GPU's profiles.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles {
-    pub(super) geometry: Geometry,
+    pub(super) geometry: Arc<Geometry>,
     /// Ids of profiles whose names this version does not understand. Their instances take room that nothing here
     /// accounts for, so a GPU that has one is not understood either.
     pub(super) strange: Vec<u32>,
@@ -50,7 +52,7 @@ impl<D: Driver> Gpus<D> {
         if let Some(profiles) = locked(&self.profiles).get(uuid) {
             return Ok(Some(profiles.clone()));
         }
-        let told = self.enumerate_profiles(device, uuid);
+        let told = self.enumerate_profiles(device, uuid, board);
         match told {
             Ok(Some(profiles)) => {
                 locked(&self.profiles).insert(uuid.to_owned(), profiles.clone());
@@ -58,14 +60,14 @@ impl<D: Driver> Gpus<D> {
             }
             // Placements are for the privileged only; with MIG mode off nothing depends on the driver's own.
             Ok(None) | Err(NvmlCode::NoPermission | NvmlCode::FunctionNotFound) if !mode => {
-                let geometry = board.and_then(Board::geometry);
+                let geometry = board.and_then(Board::shared_geometry);
                 Ok(geometry.map(|geometry| Profiles { geometry, strange: Vec::new(), gaps: Vec::new() }))
             }
             told => told,
         }
     }
 
-    fn enumerate_profiles(&self, device: Device, uuid: &str) -> Nvml<Option<Profiles>> {
+    fn enumerate_profiles(&self, device: Device, uuid: &str, board: Option<&Board>) -> Nvml<Option<Profiles>> {
         let found = enumerate(|index| self.driver.gi_profile(device, index))?;
         let (mut profiles, mut strange, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
         for (index, info) in found {
@@ -79,7 +81,12 @@ impl<D: Driver> Gpus<D> {
             }
         }
         let any = !profiles.is_empty() || !strange.is_empty();
-        Ok(any.then(|| Profiles { geometry: Geometry::new(profiles), strange, gaps }))
+        let geometry = Geometry::new(profiles);
+        // GPUs of one board share it.
+        let remembered: Vec<_> = locked(&self.profiles).values().map(|told| Arc::clone(&told.geometry)).collect();
+        let mut known = board.and_then(Board::shared_geometry).into_iter().chain(remembered);
+        let geometry = known.find(|known| **known == geometry).unwrap_or_else(|| Arc::new(geometry));
+        Ok(any.then_some(Profiles { geometry, strange, gaps }))
     }
 
     /// A profile as the model has it; `None` where its name or its placements are not understood.

@@ -1,5 +1,8 @@
 //! Every board with MIG that is known, with the provenance of each figure. What a driver reports wins over it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
 use serde::Serialize;
 
 use super::geometry::{ComputeProfile, Engines, Geometry, GpuProfile};
@@ -182,6 +185,13 @@ impl Board {
     pub fn geometry(&self) -> Option<Geometry> {
         let profiles: Option<Vec<GpuProfile>> = self.profiles.iter().map(BoardProfile::for_geometry).collect();
         profiles.filter(|profiles| !profiles.is_empty()).map(Geometry::new)
+    }
+
+    /// The same, made once for all who ask.
+    pub fn shared_geometry(&self) -> Option<Arc<Geometry>> {
+        static SHARED: OnceLock<BTreeMap<&str, Arc<Geometry>>> = OnceLock::new();
+        let made = || all().filter_map(|board| Some((board.id, Arc::new(board.geometry()?)))).collect();
+        SHARED.get_or_init(made).get(self.id).cloned()
     }
 
     /// The profile with that index in `NVML_GPU_INSTANCE_PROFILE_*`.

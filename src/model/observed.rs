@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +190,7 @@ pub struct ObservedGpu {
     /// The MIG mode.
     pub mig: MigMode,
     /// What it can be cut into: the driver's word, or the catalogue's while the driver won't tell; `None`: unknown.
-    pub geometry: Option<Geometry>,
+    pub geometry: Option<Arc<Geometry>>,
     /// Its GPU instances, ascending by start.
     pub instances: Vec<GpuInstance>,
     /// Where instances lay when the node last converged.
@@ -239,20 +240,25 @@ pub struct ComputeInstance {
 impl GpuInstance {
     /// All users of the instance and of its compute instances, without repeats; unknown if any part is.
     pub fn all_users(&self) -> Known<Vec<User>> {
-        let parts = self.compute.iter().map(|c| &c.users).chain([&self.users]);
-        let mut all = BTreeSet::new();
-        for part in parts {
+        let mut all = Vec::new();
+        for part in self.parts() {
             match part {
                 Known::Known(users) => all.extend(users.iter().cloned()),
                 Known::Unknown => return Known::Unknown,
             }
         }
-        Known::Known(all.into_iter().collect())
+        all.sort();
+        all.dedup();
+        Known::Known(all)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Known<Vec<User>>> {
+        self.compute.iter().map(|c| &c.users).chain([&self.users])
     }
 
     /// Whether somebody uses it; unknown means in use.
     pub fn in_use(&self) -> bool {
-        self.all_users().known().is_none_or(|users| !users.is_empty())
+        self.parts().any(|users| users.known().is_none_or(|users| !users.is_empty()))
     }
 }
 

@@ -69,14 +69,19 @@ impl fmt::Display for NotAProfile {
 
 impl std::error::Error for NotAProfile {}
 
+/// A fleet's names are written a million times, and seldom in a column: only there they are put together first.
+fn padded(f: &mut fmt::Formatter<'_>, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) -> fmt::Result {
+    if f.width().is_none() && f.precision().is_none() {
+        return write(f);
+    }
+    let mut text = String::new();
+    write(&mut text)?;
+    f.pad(&text)
+}
+
 impl fmt::Display for ProfileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = format!("{}g", self.slices);
-        if let Some(gb) = self.memory_gb {
-            text.push_str(&format!(".{gb}gb"));
-        }
-        text.push_str(self.attribute.suffix());
-        f.pad(&text)
+        padded(f, |out| self.write(out))
     }
 }
 
@@ -85,7 +90,10 @@ impl fmt::Display for ComputeName {
         if self.slices == self.of.slices {
             return self.of.fmt(f);
         }
-        f.pad(&format!("{}c.{}", self.slices, self.of))
+        padded(f, |out| {
+            write!(out, "{}c.", self.slices)?;
+            self.of.write(out)
+        })
     }
 }
 
@@ -148,10 +156,19 @@ impl FromStr for ComputeName {
 }
 
 impl ProfileName {
+    fn write(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{}g", self.slices)?;
+        if let Some(gb) = self.memory_gb {
+            write!(out, ".{gb}gb")?;
+        }
+        out.write_str(self.attribute.suffix())
+    }
+
     /// The name of the Kubernetes resource under the device plugin's `mixed` strategy:
     /// `nvidia.com/mig-` and the name, with every `+` as `.` (k8s-device-plugin, internal/rm/rm.go).
     pub fn resource(&self) -> String {
-        format!("nvidia.com/mig-{}", self.to_string().replace('+', "."))
+        let name = format!("nvidia.com/mig-{self}");
+        if self.attribute == Attribute::None { name } else { name.replace('+', ".") }
     }
 }
 
@@ -193,6 +210,8 @@ mod tests {
             assert_eq!(name.parse::<ComputeName>().unwrap().to_string(), name);
         }
         assert_eq!("MIG 1g.5gb".parse::<ProfileName>().unwrap().to_string(), "1g.5gb");
+        assert_eq!(format!("{:>9}|", "1c.3g".parse::<ComputeName>().unwrap()), "    1c.3g|");
+        assert_eq!(format!("{:<7}|", "1g+me".parse::<ProfileName>().unwrap()), "1g+me  |");
     }
 
     #[test]

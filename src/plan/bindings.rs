@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::model::desired::{Binding, Desired, DesiredNode, Target};
-use crate::model::observed::{Observed, WorkloadState};
+use crate::model::observed::{Observed, ObservedNode, WorkloadState};
 use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
 use crate::model::policy::ApplyMode;
 use crate::model::{NodePlan, ProfileName};
@@ -16,21 +16,20 @@ use super::{cost, movers, window};
 pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Timestamp) -> ClusterPlan {
     let mut plan = ClusterPlan::default();
     let mut least: BTreeMap<ProfileName, (u32, BTreeSet<&str>, Vec<String>)> = BTreeMap::new();
+    let mut workloads: BTreeMap<(&str, &str, &str), &WorkloadState> = BTreeMap::new();
+    for workload in &observed.cluster.workloads {
+        let WorkloadState { kind, namespace, name, .. } = workload;
+        workloads.entry((kind, namespace, name)).or_insert(workload);
+    }
+    let stocks: Vec<Stock<'_>> = nodes.iter().map(|node| Stock::new(node, desired, observed)).collect();
+    let covered = covered(&stocks);
     for binding in &desired.bindings {
         let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
-        let covers = |node: &&NodePlan| {
-            desired.nodes.get(&node.name).is_some_and(|d| d.bindings.iter().any(|b| b.name == binding.name))
-        };
-        let provided: u32 = nodes.iter().filter(covers).map(|node| provided(node, observed, binding.profile)).sum();
-        let is = |w: &&WorkloadState| w.kind == *kind && w.namespace == *namespace && w.name == *name;
-        let found = observed.cluster.workloads.iter().find(is);
-        let profile = nodes
-            .iter()
-            .filter(covers)
-            .filter_map(|node| observed.nodes.get(&node.name))
-            .map(|node| movers::meant(node, binding.profile))
-            .next()
-            .unwrap_or(binding.profile);
+        let nodes = covered.get(binding.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let provided: u32 = nodes.iter().map(|node| node.provided(binding.profile)).sum();
+        let found = workloads.get(&(kind.as_str(), namespace.as_str(), name.as_str())).copied();
+        let first = nodes.iter().find_map(|node| node.seen);
+        let profile = first.map_or(binding.profile, |node| movers::meant(node, binding.profile));
         let wanted = BTreeMap::from([(profile.resource(), binding.per_replica)]);
         let matches = found.is_some_and(|w| w.requests == wanted);
         plan.bindings.push(BindingReport {
@@ -44,10 +43,10 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
             source: binding.source.clone(),
         });
         // A binding of other nodes alone takes nothing from these.
-        if nodes.iter().any(|node| covers(&node)) {
+        if !nodes.is_empty() {
             let entry = least.entry(profile).or_default();
             entry.0 += binding.per_replica;
-            entry.1.extend(nodes.iter().filter(covers).map(|node| node.name.as_str()));
+            entry.1.extend(nodes.iter().map(|node| node.plan.name.as_str()));
             entry.2.push(binding.name.clone());
         }
         let bound = found.map_or(0, |w| w.replicas.saturating_mul(binding.per_replica));
@@ -75,9 +74,9 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
             }),
             Some(_) if binding.manage && !matches => {
                 let mut step = step(plan.steps.len(), binding, profile);
-                let covered = nodes.iter().filter(covers).filter_map(|node| desired.nodes.get(&node.name));
+                let covered = nodes.iter().filter_map(|node| node.wanted);
                 // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
-                let turns = nodes.iter().filter(covers).flat_map(|node| &node.steps);
+                let turns = nodes.iter().flat_map(|node| &node.plan.steps);
                 let waits = turns.into_iter().any(|step| step.waits == Some(BlockCode::Budget));
                 match hold(covered, observed, step.estimate_s, now) {
                     Hold::No => {
@@ -102,8 +101,8 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
     }
     let nodes_known = desired.nodes.keys().all(|name| observed.nodes.contains_key(name));
     for (profile, (wanted, covered, names)) in least {
-        let of_these = nodes.iter().filter(|node| covered.contains(node.name.as_str()));
-        let provided: u32 = of_these.map(|node| provided(node, observed, profile)).sum();
+        let of_these = stocks.iter().filter(|node| covered.contains(node.plan.name.as_str()));
+        let provided: u32 = of_these.map(|node| node.provided(profile)).sum();
         if wanted > provided && nodes_known && !nodes.is_empty() {
             plan.blocked.push(Block {
                 code: BlockCode::OverBound,
@@ -121,6 +120,42 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
         plan.blocked.extend(desired.blocked.iter().cloned());
     }
     plan
+}
+
+/// A node, and how many instances of each profile it has once converged.
+struct Stock<'a> {
+    plan: &'a NodePlan,
+    wanted: Option<&'a DesiredNode>,
+    seen: Option<&'a ObservedNode>,
+    instances: BTreeMap<ProfileName, u32>,
+}
+
+impl<'a> Stock<'a> {
+    fn new(plan: &'a NodePlan, desired: &'a Desired, observed: &'a Observed) -> Self {
+        let mut instances = BTreeMap::new();
+        for instance in plan.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)) {
+            *instances.entry(instance.profile).or_default() += 1;
+        }
+        Stock { plan, wanted: desired.nodes.get(&plan.name), seen: observed.nodes.get(&plan.name), instances }
+    }
+
+    /// Instances of what a name means there.
+    fn provided(&self, profile: ProfileName) -> u32 {
+        let profile = self.seen.map_or(profile, |seen| movers::meant(seen, profile));
+        self.instances.get(&profile).copied().unwrap_or(0)
+    }
+}
+
+/// The nodes that each binding may hold on, by its name.
+fn covered<'a>(stocks: &'a [Stock<'a>]) -> BTreeMap<&'a str, Vec<&'a Stock<'a>>> {
+    let mut covered: BTreeMap<&str, Vec<&Stock<'_>>> = BTreeMap::new();
+    for stock in stocks {
+        let names = stock.wanted.into_iter().flat_map(|wanted| &wanted.bindings).map(|b| b.name.as_str());
+        for name in names.collect::<BTreeSet<_>>() {
+            covered.entry(name).or_default().push(stock);
+        }
+    }
+    covered
 }
 
 /// Why a workload's pods may not be made anew now.
@@ -147,13 +182,6 @@ fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, observed: &Observed,
         }
     }
     hold
-}
-
-/// Instances of a profile that a node has once converged.
-fn provided(node: &NodePlan, observed: &Observed, profile: ProfileName) -> u32 {
-    let profile = observed.nodes.get(&node.name).map_or(profile, |n| movers::meant(n, profile));
-    let of = node.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)).filter(|i| i.profile == profile);
-    u32::try_from(of.count()).unwrap_or(u32::MAX)
 }
 
 fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {

@@ -15,6 +15,7 @@ pub mod guards;
 pub mod movers;
 pub mod node;
 pub mod order;
+mod parallel;
 pub mod placement;
 pub mod report;
 pub mod steps;
@@ -24,6 +25,7 @@ pub mod window;
 pub mod writers;
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 
 use jiff::Timestamp;
 
@@ -34,26 +36,42 @@ use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
 ///
 /// Free instances of the cluster are promised once: the plans of two nodes never count on the same one.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    plan_on(parallel::threads(desired.nodes.len()), desired, observed, now)
+}
+
+/// The same on so many threads; the plan does not depend on their number.
+pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let pods = drain::index(&observed.cluster);
     let mut promises = order::Promises::new(observed);
-    let mut prepared = Vec::new();
-    for wanted in desired.nodes.values() {
+    let prepared = parallel::map(threads, desired.nodes.values().collect(), |wanted| {
         let node = observed.nodes.get(&wanted.node);
-        prepared.push((wanted, node.map(|node| node::prepare(wanted, node, &pods))));
-    }
+        (wanted, node.map(|node| node::prepare(wanted, node, &pods)))
+    });
     // What any node destroys is nobody's place, also where that node is planned later.
     prepared.iter().filter_map(|(_, prepared)| prepared.as_ref()).for_each(|p| p.withdraw(&mut promises));
-    let mut nodes: Vec<NodePlan> = prepared
-        .into_iter()
-        .map(|(wanted, prepared)| match prepared {
-            Some(prepared) => node::plan(prepared, observed, &mut promises, now),
-            None => node::unobserved(wanted, now),
-        })
-        .collect();
+    // Promises are made in the order of the nodes; who neither makes nor meets any is planned beside the others.
+    let begun = prepared.into_iter().map(|(wanted, prepared)| match prepared {
+        Some(prepared) if prepared.depends(&observed.cluster, &promises) => {
+            Begun::Done(Box::new(node::plan(prepared, observed, &mut promises, now)))
+        }
+        Some(prepared) => Begun::Free(prepared),
+        None => Begun::Done(Box::new(node::unobserved(wanted, now))),
+    });
+    let begun = begun.collect();
+    let mut nodes: Vec<NodePlan> = parallel::map(threads, begun, |begun| match begun {
+        Begun::Done(plan) => *plan,
+        Begun::Free(prepared) => node::plan(prepared, observed, &mut order::Promises::default(), now),
+    });
     turns::hold(desired, observed, &mut nodes, now);
     let cluster = bindings::plan(desired, observed, &nodes, now);
     let summary = summary(&cluster, &nodes);
     Plan { format_version: FORMAT_VERSION.to_owned(), desired: desired.revision.clone(), cluster, nodes, summary }
+}
+
+/// A node's plan, or what it will be made from.
+enum Begun<'a> {
+    Done(Box<NodePlan>),
+    Free(node::Prepared<'a>),
 }
 
 /// The same plan for some of its nodes; what belongs to no node is left out, since it is about all of them.

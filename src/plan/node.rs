@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
-use crate::model::observed::{GpuInstance, Observed, ObservedNode, User};
+use crate::model::observed::{GpuInstance, Observed, ObservedCluster, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
@@ -80,6 +80,13 @@ pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a P
 }
 
 impl Prepared<'_> {
+    /// Whether its plan needs to know what was promised before: somebody moves, or what is free here was promised.
+    pub fn depends(&self, cluster: &ObservedCluster, promises: &Promises) -> bool {
+        let Prepared { desired, node, court, targets, blocks: _ } = self;
+        let moves = || !movers::find(desired, node, cluster, targets, court).0.is_empty();
+        promises.concern(&node.name) || moves()
+    }
+
     /// Takes what this node destroys out of what is promised to anybody.
     pub fn withdraw(&self, promises: &mut Promises) {
         for target in &self.targets {
@@ -120,9 +127,10 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
             hint: "add a file to policies/ whose `nodes` match it".to_owned(),
         });
     }
-    let shut = BTreeMap::from_iter(
-        observed.cluster.budgets.iter().map(|b| (format!("{}/{}", b.namespace, b.name), b.allowed)),
-    );
+    let shut = match movers.as_slice() {
+        [] => BTreeMap::new(),
+        _ => observed.cluster.budgets.iter().map(|b| (format!("{}/{}", b.namespace, b.name), b.allowed)).collect(),
+    };
     if node.cluster.is_none() && !movers.is_empty() && desired.policy.as_ref().is_some_and(turns::refuses) {
         blocked.push(Block {
             code: BlockCode::Uncoordinated,
@@ -144,8 +152,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods.as_ref()).map(|most| most.limit);
     let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods };
     let nobody = Terms { movable: &[], ..terms };
-    // Taken back where it turns out that nobody moves after all.
-    let before = (!movable.is_empty()).then(|| promises.clone());
+    let before = promises.mark();
     let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
     let stand_down = writer == Writer::StandDown;
     let ground = Ground {
@@ -161,8 +168,9 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     if blocked.is_empty() {
         blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
         blocked.extend(laying.homeless.iter().map(homeless));
-        if let Some(before) = before.filter(|_| !blocked.is_empty()) {
-            *promises = before;
+        // It turns out that nobody moves after all.
+        if !blocked.is_empty() && !movable.is_empty() {
+            promises.take_back(before);
             laid = order::lay(&node.name, &targets, &movers, &nobody, promises);
             laying = steps::lay(&ground, &mut laid);
         }

@@ -14,33 +14,85 @@ use super::movers::{Mover, slot};
 use super::placement::Occupancy;
 use super::target::GpuTarget;
 
-/// Free instances of the cluster that are not promised yet, by node and resource.
-#[derive(Clone, Debug)]
-pub struct Promises {
-    free: BTreeMap<String, BTreeMap<String, u32>>,
-    /// What was promised to pods of other nodes.
-    given: BTreeMap<String, BTreeMap<String, u32>>,
-    labels: BTreeMap<String, BTreeMap<String, String>>,
+/// Free instances of the cluster that are not promised yet.
+#[derive(Debug, Default)]
+pub struct Promises<'a> {
+    nodes: BTreeMap<&'a str, Room<'a>>,
+    /// What was promised and withdrawn so far.
+    taken: Vec<Taken<'a>>,
 }
 
-impl Promises {
+/// What is free on a node.
+#[derive(Debug, Default)]
+struct Room<'a> {
+    /// By resource.
+    free: BTreeMap<&'a str, u32>,
+    /// What was promised to pods of other nodes, by resource.
+    given: BTreeMap<String, u32>,
+    /// Its labels, where they are known.
+    labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// So many of a resource that are no longer free on a node, whether given to a pod of another one or just gone.
+#[derive(Debug)]
+struct Taken<'a> {
+    node: &'a str,
+    resource: String,
+    n: u32,
+    given: bool,
+}
+
+impl<'a> Promises<'a> {
     /// What the cluster reports as free.
-    pub fn new(observed: &Observed) -> Self {
-        let labels =
-            observed.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.labels.known()?.clone())));
-        Promises { free: observed.cluster.free.clone(), given: BTreeMap::new(), labels: labels.collect() }
+    pub fn new(observed: &'a Observed) -> Self {
+        let room = |(name, free): (&'a String, &'a BTreeMap<String, u32>)| {
+            let free = free.iter().map(|(resource, n)| (resource.as_str(), *n)).collect();
+            let labels = observed.nodes.get(name).and_then(|node| node.labels.known());
+            (name.as_str(), Room { free, given: BTreeMap::new(), labels })
+        };
+        Promises { nodes: observed.cluster.free.iter().map(room).collect(), taken: Vec::new() }
+    }
+
+    /// How it stands now, for [`Promises::take_back`].
+    pub fn mark(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Takes back what was promised and withdrawn since then.
+    pub fn take_back(&mut self, mark: usize) {
+        for Taken { node, resource, n, given } in self.taken.drain(mark.min(self.taken.len())..) {
+            let Some(room) = self.nodes.get_mut(node) else { continue };
+            if let Some(free) = room.free.get_mut(resource.as_str()) {
+                *free += n;
+            }
+            if let Some(promised) = room.given.get_mut(&resource).filter(|_| given) {
+                *promised -= n;
+            }
+        }
     }
 
     /// Takes back what a node's own plan destroys, so that nobody counts on it.
     pub fn withdraw(&mut self, node: &str, resource: &str) {
-        if let Some(n) = self.free.get_mut(node).and_then(|free| free.get_mut(resource)) {
-            *n = n.saturating_sub(1);
+        let Some((&node, room)) = self.nodes.get_key_value(node) else { return };
+        if room.free.get(resource).is_some_and(|&free| free > 0) {
+            self.take(node, resource, 1, false);
         }
     }
 
-    /// How many of a resource on a node were promised to pods of other nodes.
-    fn given(&self, node: &str, resource: &str) -> u32 {
-        self.given.get(node).and_then(|given| given.get(resource)).copied().unwrap_or(0)
+    fn take(&mut self, node: &'a str, resource: &str, n: u32, given: bool) {
+        let Some(room) = self.nodes.get_mut(node) else { return };
+        if let Some(free) = room.free.get_mut(resource) {
+            *free -= n;
+        }
+        if given {
+            *room.given.entry(resource.to_owned()).or_default() += n;
+        }
+        self.taken.push(Taken { node, resource: resource.to_owned(), n, given });
+    }
+
+    /// Whether anything of a node was promised to pods of other nodes.
+    pub fn concern(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|room| !room.given.is_empty())
     }
 
     /// Promises places on one other node that bears the labels; its name.
@@ -50,21 +102,16 @@ impl Promises {
         needs: &BTreeMap<String, u32>,
         selector: &BTreeMap<String, String>,
     ) -> Option<String> {
-        let (labels, none) = (&self.labels, BTreeMap::new());
-        let (name, free) = self.free.iter_mut().find(|(name, free)| {
-            let of = labels.get(*name).unwrap_or(&none);
-            name.as_str() != but
-                && !needs.is_empty()
-                && selector.iter().all(|(key, value)| of.get(key) == Some(value))
-                && needs.iter().all(|(resource, n)| free.get(resource).is_some_and(|have| have >= n))
-        })?;
+        let fits = |(name, room): &(&&'a str, &Room<'a>)| {
+            let bears = |(key, value)| room.labels.and_then(|labels| labels.get(key)) == Some(value);
+            let holds = |(resource, n): (&String, &u32)| room.free.get(resource.as_str()).is_some_and(|have| have >= n);
+            **name != but && !needs.is_empty() && selector.iter().all(bears) && needs.iter().all(holds)
+        };
+        let name = *self.nodes.iter().find(fits)?.0;
         for (resource, n) in needs {
-            if let Some(have) = free.get_mut(resource) {
-                *have -= n;
-            }
-            *self.given.entry(name.clone()).or_default().entry(resource.clone()).or_default() += n;
+            self.take(name, resource, *n, true);
         }
-        Some(name.clone())
+        Some(name.to_owned())
     }
 }
 
@@ -216,14 +263,16 @@ impl<'a> State<'a> {
 
     /// Leaves free what was promised to pods of other nodes.
     fn spare(&mut self, node: &str, promises: &Promises) {
-        let mut given: BTreeMap<String, u32> = BTreeMap::new();
-        self.free.retain(|slot| {
-            let resource = slot.profile.resource();
-            let promised = promises.given(node, &resource);
-            let left = given.entry(resource).or_insert(promised);
-            let spared = *left > 0;
-            *left = left.saturating_sub(1);
-            !spared
+        let Some(mut given) = promises.nodes.get(node).map(|room| room.given.clone()) else { return };
+        if given.is_empty() {
+            return;
+        }
+        self.free.retain(|slot| match given.get_mut(&slot.profile.resource()) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
         });
     }
 
@@ -358,29 +407,27 @@ impl<'a> State<'a> {
                 after.push(slot(&target.gpu.uuid, instance));
             }
         }
-        let mut trial = promises.clone();
+        let mark = promises.mark();
         for (at, &m) in chosen.iter().enumerate() {
             let Some(mover) = self.movers.get(m) else { return Err(at) };
             let place = if mover.needs.is_empty() {
                 Place::Ends
             } else if let Some(slots) = pick(&mut before, &mut Vec::new(), &mover.needs) {
                 for slot in &slots {
-                    trial.withdraw(node, &slot.profile.resource());
+                    promises.withdraw(node, &slot.profile.resource());
                 }
                 Place::Here(slots)
             } else if let Some(name) =
-                (!mover.stays).then(|| trial.promise(node, &mover.needs, &mover.selector)).flatten()
+                (!mover.stays).then(|| promises.promise(node, &mover.needs, &mover.selector)).flatten()
             {
                 Place::Elsewhere(name)
             } else if let Some(slots) = pick(&mut before, &mut after, &mover.needs) {
                 Place::Here(slots)
             } else {
+                promises.take_back(mark);
                 return Err(at);
             };
             round.moves.push((m, place));
-        }
-        if !chosen.is_empty() {
-            *promises = trial;
         }
         Ok(round)
     }

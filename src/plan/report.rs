@@ -121,7 +121,10 @@ pub fn gpu(target: &GpuTarget<'_>) -> GpuPlan {
     let stays = |i: &usize| target.chosen.as_ref().is_none_or(|c| c.keep.contains(i));
     let of = |keep: bool| {
         let all = gpu.instances.iter().enumerate().filter(|(i, _)| stays(i) == keep);
-        all.map(|(_, instance)| there(instance, target)).collect()
+        let mut all: Vec<PlanInstance> = all.map(|(_, instance)| there(instance, target)).collect();
+        // A fleet's plan is mostly these.
+        all.shrink_to_fit();
+        all
     };
     let create = target.chosen.iter().flat_map(|c| &c.create).map(|new| PlanInstance {
         profile: new.slot.profile,

@@ -72,7 +72,7 @@ pub fn gpus<'a>(nodes: impl IntoIterator<Item = (&'a str, Vec<&'a ObservedGpu>)>
     let gpu = |gpu: &'a ObservedGpu| {
         let ObservedGpu { uuid, index, pci: _, model, board, mig: _, geometry, instances: _, recorded: _, users: _ } =
             gpu;
-        Offer { uuid, index: *index, model, board: board.as_deref(), geometry: geometry.as_ref() }
+        Offer { uuid, index: *index, model, board: board.as_deref(), geometry: geometry.as_deref() }
     };
     let nodes = nodes.into_iter().map(|(name, gpus)| Offers { name, gpus: gpus.into_iter().map(gpu).collect() });
     pretty(&Nodes { format_version: FORMAT_VERSION, nodes: nodes.collect() })

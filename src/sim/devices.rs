@@ -22,8 +22,8 @@ impl World {
                 found.push((gpu.uuid.clone(), WHOLE_GPU.to_owned()));
                 continue;
             }
-            let geometry = catalogue::by_id(&gpu.board).and_then(|board| board.geometry());
-            let profiles = geometry.map(|geometry| geometry.profiles).unwrap_or_default();
+            let geometry = catalogue::by_id(&gpu.board).and_then(|board| board.shared_geometry());
+            let profiles = geometry.as_ref().map(|geometry| geometry.profiles.as_slice()).unwrap_or_default();
             let mut instances: Vec<_> = gpu.instances.iter().collect();
             instances.sort_by_key(|gi| gi.placement);
             for gi in instances {

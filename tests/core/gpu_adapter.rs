@@ -92,14 +92,14 @@ fn with_mig_mode_off_the_catalogue_helps_out() {
     let (world, gpus) = one(A100, false);
     change(&world, |gpu| gpu.processes.push(process(7)));
     let (seen, gaps) = gpus.observe().unwrap();
-    assert_eq!(seen[0].geometry, catalogue::by_id(A100).unwrap().geometry());
+    assert_eq!(seen[0].geometry, catalogue::by_id(A100).unwrap().shared_geometry());
     assert_eq!((seen[0].instances.len(), gaps.len()), (0, 0));
     assert_eq!(seen[0].users, users(&["process:7/python3"]));
     assert!(!seen[0].mig.resetless);
     // Hopper's driver answers by itself, but placements take root.
     let world = hardware(&[(H100, false)]);
     let unprivileged = Gpus::new(SimDriver::unprivileged(world, NODE));
-    assert_eq!(unprivileged.observe().unwrap().0[0].geometry, catalogue::by_id(H100).unwrap().geometry());
+    assert_eq!(unprivileged.observe().unwrap().0[0].geometry, catalogue::by_id(H100).unwrap().shared_geometry());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The policy of a node: all files that match, merged key by key, the more specific over the less.
 
 use super::Ties;
-use crate::config::precedence::{self, Match, NodeRank};
+use crate::config::precedence::{Index, Match, NodeRank};
 use crate::config::resolve::NodeFacts;
-use crate::config::schema::{At, PolicyFile, Setting, Tree};
+use crate::config::schema::{At, PolicyFile, Setting};
 use crate::model::policy::{Shared, Span, Uncoordinated, Window};
 use crate::model::{Policy, Source};
 
@@ -16,11 +16,11 @@ pub(super) struct Merged {
     pub(super) undecided: Vec<Source>,
 }
 
-pub(super) fn merge(tree: &Tree, node: &NodeFacts, ties: &mut Ties) -> Merged {
+pub(super) fn merge(policies: &Index<'_, PolicyFile>, node: &NodeFacts, ties: &mut Ties) -> Merged {
     let mut files: Vec<(NodeRank, &PolicyFile)> = Vec::new();
     let mut undecided = Vec::new();
-    for file in &tree.policies {
-        match precedence::node(&file.selector, &node.name, &node.labels) {
+    for (file, matched) in policies.about(node) {
+        match matched {
             Match::No => {}
             Match::Maybe(_) => undecided.push(file.selector.at.source(&file.path)),
             Match::Yes(rank) => files.push((rank, file)),

@@ -10,6 +10,9 @@ use super::At;
 use super::reader::{Fields, Node, Reader, Reason};
 use crate::config::diagnostic::{Code, quote};
 
+/// What makes a glob of a name.
+const WILDCARDS: [char; 6] = ['*', '?', '[', ']', '{', '}'];
+
 /// A name or a shell glob.
 #[derive(Clone, Debug)]
 pub enum Pattern {
@@ -40,15 +43,23 @@ impl Pattern {
         }
     }
 
+    /// What stands before the first wildcard: every name that it matches begins so (but for the case, where that does
+    /// not count).
+    pub fn beginning(&self) -> &str {
+        let text = self.text();
+        text.find(WILDCARDS).and_then(|end| text.get(..end)).unwrap_or(text)
+    }
+
     fn new(text: &str, any_case: bool) -> Result<Self, Reason> {
         // 253 is the longest name of a Kubernetes node.
         if text.is_empty() || text.len() > 253 || text.chars().any(|c| c.is_control() || c == '\\') {
             return Err(Reason::new("neither a name nor a glob"));
         }
-        if !text.contains(['*', '?', '[', ']', '{', '}']) {
+        if !text.contains(WILDCARDS) {
             return Ok(Pattern::Literal(text.to_owned()));
         }
-        let glob = GlobBuilder::new(text).case_insensitive(any_case).backslash_escape(false).build();
+        let glob =
+            GlobBuilder::new(text).case_insensitive(any_case).backslash_escape(false).empty_alternates(true).build();
         let glob = glob.map_err(|error| Reason::new(error.kind().to_string()))?;
         Ok(Pattern::Glob { text: text.to_owned(), literal: literal(text), matcher: glob.compile_matcher() })
     }

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::model::desired::{DesiredNode, Goal, GpuGoal, SharedGoal, Wanted};
 use crate::model::geometry::{Geometry, Placement};
-use crate::model::observed::{Known, ObservedCluster, ObservedGpu, ObservedNode, User};
+use crate::model::observed::{Known, ObservedGpu, ObservedNode, User};
 use crate::model::plan::{Block, DisruptionKind, GpuPlan, NodePlan, PlanInstance, SlotRef, Verdict};
 use crate::model::profile::{ComputeName, ProfileName};
 
+use super::rules::Cluster;
 use super::walk::{End, Paper};
 use super::{Findings, Invariant, rules};
 
 pub(super) fn check(
     wanted: &DesiredNode,
     seen: &ObservedNode,
-    cluster: &ObservedCluster,
+    cluster: &Cluster<'_>,
     plan: &NodePlan,
     end: &End,
     found: &mut Findings,
@@ -62,23 +63,24 @@ fn goal_of<'a>(wanted: &'a DesiredNode, listed: &GpuPlan) -> Option<&'a Goal> {
     own.or_else(shared).filter(|goal| **goal != Goal::HandsOff)
 }
 
-fn slot(gpu: &str, i: &PlanInstance) -> SlotRef {
-    SlotRef { gpu: gpu.to_owned(), profile: i.profile, placement: i.placement() }
+/// A slot of one GPU.
+type Slot = (ProfileName, Placement);
+
+fn slot(i: &PlanInstance) -> Slot {
+    (i.profile, i.placement())
 }
 
 /// The lists of a GPU are what is there, and what the steps do.
 fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End, done: bool, found: &mut Findings) {
-    let there: BTreeSet<SlotRef> = gpu
-        .instances
-        .iter()
-        .map(|i| SlotRef { gpu: gpu.uuid.clone(), profile: i.profile, placement: i.placement })
-        .collect();
-    let of = |list: &[PlanInstance]| list.iter().map(|i| slot(&gpu.uuid, i)).collect::<BTreeSet<_>>();
+    let there: BTreeSet<Slot> = gpu.instances.iter().map(|i| (i.profile, i.placement)).collect();
+    let of = |list: &[PlanInstance]| list.iter().map(slot).collect::<BTreeSet<Slot>>();
     let (keep, destroy, create) = (of(&listed.keep), of(&listed.destroy), of(&listed.create));
-    if keep.union(&destroy).cloned().collect::<BTreeSet<_>>() != there || !keep.is_disjoint(&destroy) {
+    if keep.union(&destroy).copied().collect::<BTreeSet<_>>() != there || !keep.is_disjoint(&destroy) {
         found.add(Invariant::Target, None, format!("keep and destroy are not what is on {}", gpu.uuid));
     }
-    let mine = |set: &BTreeSet<SlotRef>| set.iter().filter(|s| s.gpu == gpu.uuid).cloned().collect::<BTreeSet<_>>();
+    let mine = |set: &BTreeSet<SlotRef>| -> BTreeSet<Slot> {
+        set.iter().filter(|s| s.gpu == gpu.uuid).map(|s| (s.profile, s.placement)).collect()
+    };
     let (destroyed, created) = (mine(&end.destroyed), mine(&end.created));
     if !destroyed.is_subset(&destroy) || !created.is_subset(&create) {
         found.add(Invariant::Target, None, format!("steps do what {}'s lists do not say", gpu.uuid));
@@ -91,7 +93,7 @@ fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End, done: bool, found: &mut
         names(a) == names(b)
     };
     for new in &listed.create {
-        let again = listed.destroy.iter().find(|old| slot(&gpu.uuid, old) == slot(&gpu.uuid, new));
+        let again = listed.destroy.iter().find(|old| slot(old) == slot(new));
         if again.is_some_and(|old| same_compute(old, new)) {
             found.add(
                 Invariant::Needless,
@@ -152,12 +154,16 @@ fn matches(mut kinds: Vec<Kind>, papers: &[Paper]) -> bool {
 /// No legal layout of what is wanted keeps more weight: every heavier subset of what is there fails.
 fn kept_most(
     wanted: &DesiredNode,
-    cluster: &ObservedCluster,
+    cluster: &Cluster<'_>,
     gpu: &ObservedGpu,
     goal: &Goal,
     listed: &GpuPlan,
     found: &mut Findings,
 ) {
+    let is_kept = |at: &Placement| listed.keep.iter().any(|k| k.placement() == *at);
+    if gpu.instances.iter().all(|i| is_kept(&i.placement)) {
+        return;
+    }
     let Goal::Instances(wants) = goal else { return };
     let Some(geometry) = &gpu.geometry else { return };
     let Some(kinds) = kinds(geometry, wants) else { return };
@@ -180,7 +186,6 @@ fn kept_most(
             ((i.profile, None, compute), i.placement, weight(&i.all_users()))
         })
         .collect();
-    let is_kept = |at: &Placement| listed.keep.iter().any(|k| k.placement() == *at);
     let kept: u64 = all.iter().filter(|(_, at, _)| is_kept(at)).map(|(.., w)| w).sum();
     // Boards hold at most 8 instances; past 16 the subsets are too many, and no board is known that has so many.
     let few = all.len().min(16);

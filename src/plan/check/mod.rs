@@ -17,6 +17,8 @@ use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
 use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
 
+use super::parallel;
+
 crate::model::plan::closed_list! {
     /// What a plan must never break.
     Invariant {
@@ -78,7 +80,6 @@ impl fmt::Display for Violation {
 /// Every invariant that the plan breaks; empty for every plan that the planner makes.
 pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violation> {
     let mut found = Findings::default();
-    found.node("");
     let names: Vec<&String> = plan.nodes.iter().map(|n| &n.name).collect();
     if names != desired.nodes.keys().collect::<Vec<_>>() {
         found.add(Invariant::Foreign, None, "the plan's nodes are not those that the tree was resolved for");
@@ -95,23 +96,32 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violati
         found.add(Invariant::Sums, None, "the summary does not count what the nodes list");
     }
     turns::check(desired, observed, plan, &mut found);
-    for node in &plan.nodes {
-        found.node(&node.name);
-        match (desired.nodes.get(&node.name), observed.nodes.get(&node.name)) {
-            (Some(wanted), Some(seen)) => check_node(wanted, seen, observed, node, &mut found),
-            _ if node.steps.is_empty() => {}
-            _ => found.add(Invariant::Foreign, None, "it has steps and was not observed"),
-        }
-    }
-    found.all
+    let cluster = rules::Cluster::new(&observed.cluster);
+    let of_nodes =
+        parallel::map(parallel::threads(plan.nodes.len()), plan.nodes.iter().collect(), |node: &NodePlan| {
+            let mut found = Findings { all: Vec::new(), at: node.name.clone() };
+            match (desired.nodes.get(&node.name), observed.nodes.get(&node.name)) {
+                (Some(wanted), Some(seen)) => check_node(wanted, seen, &cluster, node, &mut found),
+                _ if node.steps.is_empty() => {}
+                _ => found.add(Invariant::Foreign, None, "it has steps and was not observed"),
+            }
+            found.all
+        });
+    found.all.into_iter().chain(of_nodes.into_iter().flatten()).collect()
 }
 
-fn check_node(wanted: &DesiredNode, seen: &ObservedNode, observed: &Observed, plan: &NodePlan, found: &mut Findings) {
+fn check_node(
+    wanted: &DesiredNode,
+    seen: &ObservedNode,
+    cluster: &rules::Cluster<'_>,
+    plan: &NodePlan,
+    found: &mut Findings,
+) {
     order(&plan.steps, found);
     closure::check(seen, &plan.steps, found);
     waves(plan, found);
-    let end = walk::walk(wanted, seen, &observed.cluster, plan, found);
-    goal::check(wanted, seen, &observed.cluster, plan, &end, found);
+    let end = walk::walk(wanted, seen, cluster, plan, found);
+    goal::check(wanted, seen, cluster, plan, &end, found);
     held(wanted, plan, found);
     guards::node(wanted, seen, plan, found);
     if plan.lower_bound > plan.cost || (plan.optimal && plan.lower_bound != plan.cost) {
@@ -150,12 +160,14 @@ fn order(steps: &[Step], found: &mut Findings) {
 fn held(wanted: &DesiredNode, plan: &NodePlan, found: &mut Findings) {
     let now: Option<jiff::Timestamp> = plan.observed_at.parse().ok();
     let policy = wanted.policy.as_ref();
-    let shut = policy.and_then(|p| p.window.as_ref()).is_some_and(|window| {
-        now.is_none_or(|now| matches!(super::window::standing(window, now), super::window::Standing::Shut(_)))
-    });
+    let shut = || {
+        policy.and_then(|p| p.window.as_ref()).is_some_and(|window| {
+            now.is_none_or(|now| matches!(super::window::standing(window, now), super::window::Standing::Shut(_)))
+        })
+    };
     let mode = policy.map(|p| p.mode).unwrap_or_default();
     for step in plan.steps.iter().filter(|step| step.waits.is_none()) {
-        let refused = mode == ApplyMode::Manual || (step.disruptive && (shut || mode == ApplyMode::Undisruptive));
+        let refused = mode == ApplyMode::Manual || (step.disruptive && (mode == ApplyMode::Undisruptive || shut()));
         if refused {
             found.add(Invariant::Waits, Some(step.id), "the policy says that it must wait");
         }
@@ -208,10 +220,6 @@ struct Findings {
 }
 
 impl Findings {
-    fn node(&mut self, name: &str) {
-        self.at = name.to_owned();
-    }
-
     fn add(&mut self, invariant: Invariant, step: Option<u32>, message: impl Into<String>) {
         self.all.push(Violation { invariant, node: self.at.clone(), step, message: message.into() });
     }

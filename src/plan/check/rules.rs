@@ -63,13 +63,35 @@ pub(super) fn completes(
     })
 }
 
+/// The cluster, with its pods by namespace and name.
+#[derive(Debug)]
+pub(super) struct Cluster<'a> {
+    pub(super) seen: &'a ObservedCluster,
+    pods: BTreeMap<(&'a str, &'a str), &'a Pod>,
+}
+
+impl<'a> Cluster<'a> {
+    pub(super) fn new(seen: &'a ObservedCluster) -> Self {
+        let mut pods = BTreeMap::new();
+        for pod in &seen.pods {
+            pods.entry((pod.namespace.as_str(), pod.name.as_str())).or_insert(pod);
+        }
+        Cluster { seen, pods }
+    }
+
+    pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<&'a Pod> {
+        self.pods.get(&(namespace, name)).copied()
+    }
+}
+
 /// Why somebody may not be disturbed; `None`: it may.
-pub(super) fn spared(wanted: &DesiredNode, cluster: &ObservedCluster, user: &User) -> Option<&'static str> {
-    let policy = wanted.policy.clone().unwrap_or_default();
+pub(super) fn spared(wanted: &DesiredNode, cluster: &Cluster<'_>, user: &User) -> Option<&'static str> {
+    let defaults = Policy::default();
+    let policy = wanted.policy.as_ref().unwrap_or(&defaults);
     match user {
         User::Pod { namespace, name } => {
-            let pod = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *name)?;
-            if pod.phase == PodPhase::Terminating { None } else { spared_pod(&policy, pod) }
+            let pod = cluster.pod(namespace, name)?;
+            if pod.phase == PodPhase::Terminating { None } else { spared_pod(policy, pod) }
         }
         User::Unit(name) => {
             let bound =

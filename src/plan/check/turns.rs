@@ -21,7 +21,7 @@ pub(super) fn check(desired: &Desired, observed: &Observed, plan: &Plan, found: 
         let policy = desired.nodes.get(&node.name).and_then(|d| d.policy.as_ref());
         let (Some(policy), Some(seen)) = (policy, observed.nodes.get(&node.name)) else { continue };
         let Some(cluster) = &seen.cluster else {
-            found.node(&node.name);
+            found.at.clone_from(&node.name);
             alone(node, policy, found);
             continue;
         };
@@ -30,7 +30,7 @@ pub(super) fn check(desired: &Desired, observed: &Observed, plan: &Plan, found: 
             groups.entry(source).or_default().nodes.push((node, policy, begun));
         }
     }
-    found.node("");
+    found.at.clear();
     for (over, group) in groups {
         group.check(over, found);
     }

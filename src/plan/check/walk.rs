@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{DesiredNode, Goal, Target};
 use crate::model::geometry::Placement;
-use crate::model::observed::{Known, NodeInCluster, ObservedCluster, ObservedGpu, ObservedNode, PodPhase, User};
+use crate::model::observed::{Known, NodeInCluster, ObservedGpu, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
 use crate::model::policy::{ClientRef, DaemonSets, ModeChange, ResetRule, WriterRule};
 use crate::model::profile::{ComputeName, ProfileName};
 
+use super::rules::Cluster;
 use super::{Findings, Invariant, rules};
 
 /// An instance on paper.
@@ -39,7 +40,7 @@ pub(super) struct End {
 struct Walk<'a> {
     wanted: &'a DesiredNode,
     seen: &'a ObservedNode,
-    cluster: &'a ObservedCluster,
+    cluster: &'a Cluster<'a>,
     found: &'a mut Findings,
     end: End,
     whole: BTreeMap<String, Option<BTreeSet<User>>>,
@@ -67,7 +68,7 @@ struct Walk<'a> {
 pub(super) fn walk(
     wanted: &DesiredNode,
     seen: &ObservedNode,
-    cluster: &ObservedCluster,
+    cluster: &Cluster<'_>,
     plan: &NodePlan,
     found: &mut Findings,
 ) -> End {
@@ -217,7 +218,7 @@ impl Walk<'_> {
                     let of = |w: &&crate::model::observed::WorkloadState| {
                         format!("{} {}/{}", w.kind, w.namespace, w.name) == *key
                     };
-                    let ready = self.cluster.workloads.iter().find(of).map_or(0, |w| w.ready);
+                    let ready = self.cluster.seen.workloads.iter().find(of).map_or(0, |w| w.ready);
                     if *wanted < ready {
                         self.add(Invariant::Target, step, format!("{key} had {ready} ready pods before"));
                     }
@@ -316,7 +317,7 @@ impl Walk<'_> {
 
     fn evict(&mut self, step: &Step, namespace: &str, name: &str, uid: &str) {
         let user = User::Pod { namespace: namespace.to_owned(), name: name.to_owned() };
-        let pod = self.cluster.pods.iter().find(|p| p.namespace == namespace && p.name == name && p.uid == uid);
+        let pod = self.cluster.pod(namespace, name).filter(|p| p.uid == uid);
         let Some(pod) = pod.filter(|p| p.node.as_deref() == Some(self.seen.name.as_str())) else {
             return self.add(Invariant::Foreign, step, "this node runs no such pod");
         };
@@ -337,7 +338,7 @@ impl Walk<'_> {
         }
         let owner = pod.owner.as_ref().map(|o| o.name.clone());
         let covers = |b: &&crate::model::Budget| b.namespace == namespace && Some(&b.workload) == owner.as_ref();
-        let budgets: Vec<_> = self.cluster.budgets.iter().filter(covers).cloned().collect();
+        let budgets: Vec<_> = self.cluster.seen.budgets.iter().filter(covers).cloned().collect();
         for budget in budgets {
             let n = self.evicted.entry(format!("{}/{}", budget.namespace, budget.name)).or_default();
             *n += 1;
@@ -359,7 +360,7 @@ impl Walk<'_> {
     /// How a pod is removed is the policy's word, and no more pods are down at once than it allows.
     fn manner(&mut self, step: &Step, namespace: &str, name: &str, grace_period_s: Option<u64>, delete: bool) {
         let policy = self.wanted.policy.clone().unwrap_or_default();
-        let pod = self.cluster.pods.iter().find(|p| p.namespace == namespace && p.name == name);
+        let pod = self.cluster.pod(namespace, name);
         let daemon = pod.and_then(|p| p.owner.as_ref()).is_some_and(|owner| owner.kind == "DaemonSet");
         if delete != (daemon && policy.drain.daemonsets == DaemonSets::Delete) {
             self.add(Invariant::Verdicts, step, "only a DaemonSet's pod is deleted, and only where the policy says so");
@@ -375,8 +376,8 @@ impl Walk<'_> {
 
     fn await_gone(&mut self, step: &Step, pods: &BTreeMap<String, String>) {
         for (id, uid) in pods {
-            let pod = self.cluster.pods.iter().find(|p| p.id() == *id && p.uid == *uid);
-            let Some(pod) = pod else {
+            let pod = id.split_once('/').and_then(|(namespace, name)| self.cluster.pod(namespace, name));
+            let Some(pod) = pod.filter(|p| p.uid == *uid) else {
                 self.add(Invariant::Foreign, step, format!("nobody knows a pod {id} of that UID"));
                 continue;
             };

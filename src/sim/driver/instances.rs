@@ -106,7 +106,10 @@ impl World {
         let gi_id = board.gi_id(placement, there.half_swapped);
         let serial = self.serial();
         let created = SimGi { serial, id: gi_id, profile_index: profile.index, placement, compute: Vec::new() };
-        self.sim_gpu_mut(node, gpu)?.instances.push(created);
+        let instances = &mut self.sim_gpu_mut(node, gpu)?.instances;
+        // A GPU has few, and a fleet has many GPUs.
+        instances.reserve_exact(1);
+        instances.push(created);
         Ok(serial)
     }
 
@@ -131,6 +134,7 @@ impl World {
         let created = SimCi { serial, id, profile_index: index, placement, uuid, processes: Vec::new() };
         let instances = &mut self.sim_gpu_mut(node, gpu)?.instances;
         let there = instances.iter_mut().find(|there| there.serial == gi).ok_or(NvmlCode::InvalidArgument)?;
+        there.compute.reserve_exact(1);
         there.compute.push(created);
         Ok(serial)
     }
@@ -177,7 +181,7 @@ impl World {
     ) -> Result<Vec<String>, NvmlCode> {
         let there = self.sim_gpu(node, gpu)?;
         let board = there.sim_board()?;
-        let geometry = board.catalogue.geometry().ok_or(NvmlCode::NotSupported)?;
+        let geometry = board.catalogue.shared_geometry().ok_or(NvmlCode::NotSupported)?;
         let (resolved, _) = geometry.resolve(profile).ok_or(NvmlCode::InvalidArgument)?;
         let of = board.profile_by_id(resolved.id).ok_or(NvmlCode::InvalidArgument)?;
         let wanted: Option<Vec<u32>> = match compute {

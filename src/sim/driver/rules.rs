@@ -145,7 +145,7 @@ pub(crate) fn mig_uuid(gpu_uuid: &str, gi_id: u32, syspipe: u32) -> String {
         if matches!(i, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        text.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
     }
     text
 }

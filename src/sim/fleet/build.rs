@@ -99,7 +99,7 @@ fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &
         out.add_with(span.clone(), format!("`{model}` is no board of the catalogue"), suggestion(model, known));
         return;
     };
-    if entry.mig && board.geometry().is_none() {
+    if entry.mig && board.shared_geometry().is_none() {
         out.add(span.clone(), format!("where instances lie on `{model}` is not known, so it can't be simulated"));
         return;
     }
@@ -135,7 +135,7 @@ fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &
 
 fn place(world: &mut World, name: &str, index: usize, entry: &InstanceEntry, named: &mut Named, out: &mut Problems) {
     let profile = world.nodes.get(name).and_then(|node| node.gpus.get(index)).and_then(|gpu| {
-        let geometry = catalogue::by_id(&gpu.board)?.geometry()?;
+        let geometry = catalogue::by_id(&gpu.board)?.shared_geometry()?;
         Some((geometry.resolve(entry.profile).map(|(profile, _)| profile.clone()), geometry, gpu.board.clone()))
     });
     let Some((profile, geometry, board)) = profile else { return };

@@ -3,6 +3,7 @@
 mod build;
 mod deep;
 mod entries;
+mod pieces;
 mod read;
 
 use std::fmt;
@@ -95,6 +96,10 @@ impl std::error::Error for FleetErrors {}
 /// Reads a fleet file into the world that it describes, settled: the cluster has made and placed the pods that the
 /// file does not name. `name` is what messages call the file. All that is wrong is told at once.
 pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
+    // Only what is right is read in pieces: where something is wrong, the whole file tells what and where.
+    if let Some(world) = pieces::read(text).and_then(|entries| built(entries, text).ok()) {
+        return Ok(world);
+    }
     let mut problems = read::Problems::default();
     if let Some(span) = deep::too_deep(text) {
         problems.add(span, "keys are nested too deep");
@@ -106,10 +111,10 @@ pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
         Some(error) => problems.add(error.span().unwrap_or(0..0), sentence(error.message())),
         None => {
             let entries = entries::read(&document, &mut problems);
-            let digest = digest(text);
-            let world = build::world(entries, digest, &mut problems);
-            if problems.list.is_empty() {
-                return Ok(world);
+            match built(entries, text) {
+                Ok(world) if problems.list.is_empty() => return Ok(world),
+                Ok(_) => {}
+                Err(more) => problems.list.extend(more.list),
             }
         }
     }
@@ -121,6 +126,13 @@ fn told(name: &str, text: &str, problems: read::Problems) -> Box<FleetErrors> {
     let mut errors: Vec<FleetError> = problems.list.into_iter().map(|problem| problem.at(text)).collect();
     errors.sort_by_key(|error| (error.span.start, error.span.end));
     Box::new(FleetErrors { name: name.to_owned(), text: text.to_owned(), errors })
+}
+
+/// The world of a file's entries, or what is wrong with their sense.
+fn built(entries: entries::Entries, text: &str) -> Result<World, read::Problems> {
+    let mut problems = read::Problems::default();
+    let world = build::world(entries, digest(text), &mut problems);
+    if problems.list.is_empty() { Ok(world) } else { Err(problems) }
 }
 
 /// The digest of a fleet file.
