@@ -27,7 +27,7 @@ pub(super) fn run(args: &Fit, global: &Global) -> Result<Exit, Error> {
             Ok(Exit::Done)
         }
         None => {
-            let misfit = plan::fit::explain(&geometry, &wants);
+            let misfit = plan::misfit::explain(&geometry, &wants);
             output::print(&match json {
                 true => render::json::fit(&name, set, Err(&misfit)),
                 false => render::fit::misfit(&name, set, &misfit),

@@ -17,7 +17,7 @@ pub use identity::{Digest, Revision, Source};
 pub use memory::Memory;
 pub use observed::{
     Budget, ComputeInstance, Gap, GpuInstance, Known, MigMode, Observed, ObservedCluster, ObservedGpu, ObservedNode,
-    Pod, User,
+    Pod, Recorded, User,
 };
 pub use plan::{Block, NodePlan, NodeState, Plan, Step, StepKind};
 pub use policy::Policy;

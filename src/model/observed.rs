@@ -218,9 +218,9 @@ pub struct GpuInstance {
 /// Where an instance lay when the node last converged.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Recorded {
-    /// Its profile, as the driver names it.
+    /// Its profile, as the driver named it.
     pub profile: ProfileName,
-    /// The first memory slice.
+    /// Its first memory slice.
     pub start: u32,
 }
 

@@ -8,6 +8,8 @@ pub const IDLE: u64 = 1;
 pub const USER: u64 = 10_000;
 /// A user that may not be disturbed is above any number of others.
 pub const REFUSED: u64 = 100_000_000;
+/// A mode change weighs as many creations: of two equal GPUs, the one whose mode is right is cut.
+pub const MODE_CHANGE: u64 = 10;
 /// A touched node: its device plugin restarts once.
 pub const TOUCH: u64 = 100;
 

@@ -6,18 +6,9 @@ use std::collections::BTreeSet;
 use super::placement::{self, Occupancy, Want};
 use crate::model::{Geometry, Placement};
 
-/// Why a set can't lie on a GPU; indices into the wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
-    /// A smallest part of the set that can't lie on the GPU either.
-    pub impossible: Vec<usize>,
-    /// A largest part of it that can.
-    pub closest: Vec<usize>,
-}
-
 /// Every legal layout of a set, as starts by want; two that put the same profiles on the same places are one.
 pub fn layouts(geometry: &Geometry, wants: &[Want]) -> Vec<Vec<u32>> {
-    let mut search = Search::new(geometry, wants, usize::MAX);
+    let mut search = Search::new(geometry, wants);
     search.descend();
     let mut seen = BTreeSet::new();
     search.found.retain(|starts| seen.insert(places(geometry, wants, starts)));
@@ -39,51 +30,22 @@ pub fn places(geometry: &Geometry, wants: &[Want], starts: &[u32]) -> Vec<(Place
     places
 }
 
-/// What is impossible about a set that does not fit, and the closest one that does.
-pub fn explain(geometry: &Geometry, wants: &[Want]) -> Misfit {
-    // More instances than this fit no GPU, so the reason lies among the first of them.
-    const MOST: usize = 12;
-    let few = wants.len().min(MOST);
-    let part = |mask: u32| (0..few).filter(move |i| mask >> i & 1 == 1);
-    let fits = |mask: u32| {
-        let part: Vec<Want> = part(mask).filter_map(|i| wants.get(i).cloned()).collect();
-        let mut search = Search::new(geometry, &part, 1);
-        search.descend();
-        !search.found.is_empty()
-    };
-    let mut masks: Vec<u32> = (0..1 << few).collect();
-    masks.sort_by_key(|mask| mask.count_ones());
-    let impossible = masks.iter().copied().find(|&mask| !fits(mask));
-    masks.sort_by_key(|mask| Reverse(mask.count_ones()));
-    let closest = masks.iter().copied().find(|&mask| fits(mask));
-    Misfit { impossible: part(impossible.unwrap_or(0)).collect(), closest: part(closest.unwrap_or(0)).collect() }
-}
-
 struct Search<'a> {
     geometry: &'a Geometry,
     /// Wants in search order, with their indices.
     wants: Vec<(usize, &'a Want)>,
     starts: Vec<u32>,
-    occupancy: Occupancy<'a>,
-    /// So many are enough.
-    most: usize,
+    occupancy: Occupancy,
     found: Vec<Vec<u32>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(geometry: &'a Geometry, wants: &'a [Want], most: usize) -> Self {
+    fn new(geometry: &'a Geometry, wants: &'a [Want]) -> Self {
         let size = |want: &Want| geometry.profiles.get(want.profile).map_or(0, |p| p.size);
         let mut wants: Vec<(usize, &Want)> = wants.iter().enumerate().collect();
         // Fixed ones first and large ones next prune most; equal wants must be neighbours.
         wants.sort_by_key(|(_, w)| (w.start.is_none(), Reverse(size(w)), w.profile, w.start));
-        Search {
-            geometry,
-            starts: vec![0; wants.len()],
-            wants,
-            occupancy: Occupancy::new(geometry),
-            most,
-            found: vec![],
-        }
+        Search { geometry, starts: vec![0; wants.len()], wants, occupancy: Occupancy::new(geometry), found: vec![] }
     }
 
     fn descend(&mut self) {
@@ -98,7 +60,7 @@ impl<'a> Search<'a> {
         let floor = before.filter(|(twin, _)| *twin == want).map_or(0, |(_, start)| start + 1);
         for &start in &profile.starts {
             let allowed = start >= floor && want.start.is_none_or(|fixed| fixed == start);
-            if self.found.len() < self.most && allowed && self.occupancy.admits(want.profile, start) {
+            if allowed && self.occupancy.admits(want.profile, start) {
                 self.occupancy.put(want.profile, start);
                 if let Some(slot) = self.starts.get_mut(at) {
                     *slot = start;

@@ -20,7 +20,7 @@ pub struct Mover {
     pub loses: Vec<(usize, usize)>,
     /// GPUs that can't change before it is gone.
     pub gpus: BTreeSet<usize>,
-    /// Instances that it holds and that stay: free for others once it moved.
+    /// Instances that it alone holds and that stay: free for others once it moved.
     pub frees: Vec<(usize, usize)>,
     /// What it needs elsewhere: resource name (see [`ProfileName::resource`]) and number.
     pub needs: BTreeMap<String, u32>,
@@ -74,6 +74,18 @@ pub fn meant(node: &ObservedNode, profile: ProfileName) -> ProfileName {
     geometries.filter_map(|g| g.resolve(profile)).map(|(p, _)| p.name).next().unwrap_or(profile)
 }
 
+/// Units and commands that hold something else than their binding says: they are moved whatever becomes of the GPUs.
+pub fn misplaced(desired: &DesiredNode, node: &ObservedNode) -> BTreeSet<User> {
+    let all = bound(desired).filter(|(user, binding)| {
+        let held = holdings(node, user);
+        let active = matches!(user, User::Unit(unit) if node.units.get(unit).is_some_and(|u| u.active));
+        let right = held.iter().filter(|(g, i)| is(node, *g, *i, meant(node, binding.profile))).count();
+        let misplaced = right != held.len() || u32::try_from(right).unwrap_or(u32::MAX) != binding.per_replica;
+        misplaced && (active || !held.is_empty())
+    });
+    all.map(|(user, _)| user).collect()
+}
+
 /// Everybody who is disturbed, in a fixed order, and what can't be moved because nobody can see who it is.
 pub fn find(
     desired: &DesiredNode,
@@ -112,18 +124,17 @@ pub fn find(
             }
         }
     }
-    for (user, binding) in bound(desired) {
-        let held = holdings(targets, &user);
-        let active = matches!(&user, User::Unit(unit) if node.units.get(unit).is_some_and(|u| u.active));
-        let right = held.iter().filter(|(g, i)| is(targets, *g, *i, meant(node, binding.profile))).count();
-        let misplaced = right != held.len() || u32::try_from(right).unwrap_or(u32::MAX) != binding.per_replica;
-        if misplaced && (active || !held.is_empty()) {
-            movers.entry(user).or_default();
-        }
+    for user in misplaced(desired, node) {
+        movers.entry(user).or_default();
     }
     let all = movers.into_iter().map(|(user, Touched { loses, gpus })| {
-        let held = holdings(targets, &user);
-        let frees = held.iter().filter(|at| !loses.contains(at)).copied().collect();
+        let held = holdings(node, &user);
+        // What somebody else is on, too, is free for nobody.
+        let alone = |(g, i): &&(usize, usize)| {
+            let instance = node.gpus.get(*g).and_then(|gpu| gpu.instances.get(*i));
+            instance.is_some_and(|i| i.all_users().known().is_some_and(|users| users.len() == 1))
+        };
+        let frees = held.iter().filter(|at| !loses.contains(at)).filter(alone).copied().collect();
         let needs = needs(desired, node, court, &user);
         let budgets = budgets(cluster, court, &user);
         let pod = match &user {
@@ -148,17 +159,15 @@ fn unknown(object: String) -> Block {
     }
 }
 
-fn holdings(targets: &[GpuTarget<'_>], user: &User) -> Vec<(usize, usize)> {
-    let all = targets.iter().enumerate().flat_map(|(g, t)| (0..t.gpu.instances.len()).map(move |i| (g, i)));
-    all.filter(|&(g, i)| {
-        let instance = targets.get(g).and_then(|t| t.gpu.instances.get(i));
-        instance.is_some_and(|i| i.all_users().known().is_some_and(|users| users.contains(user)))
-    })
-    .collect()
+fn holdings(node: &ObservedNode, user: &User) -> Vec<(usize, usize)> {
+    let all = node.gpus.iter().enumerate();
+    let all = all.flat_map(|(g, gpu)| gpu.instances.iter().enumerate().map(move |(i, instance)| (g, i, instance)));
+    let held = all.filter(|(.., i)| i.all_users().known().is_some_and(|users| users.contains(user)));
+    held.map(|(g, i, _)| (g, i)).collect()
 }
 
-fn is(targets: &[GpuTarget<'_>], g: usize, i: usize, profile: ProfileName) -> bool {
-    targets.get(g).and_then(|t| t.gpu.instances.get(i)).is_some_and(|instance| instance.profile == profile)
+fn is(node: &ObservedNode, g: usize, i: usize, profile: ProfileName) -> bool {
+    node.gpus.get(g).and_then(|gpu| gpu.instances.get(i)).is_some_and(|instance| instance.profile == profile)
 }
 
 fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &User) -> BTreeMap<String, u32> {

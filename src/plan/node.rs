@@ -17,7 +17,7 @@ use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
 use super::report::{self, Told};
 use super::steps::{self, Ground};
-use super::target::{self, GpuTarget};
+use super::target::{self, Bound, GpuTarget};
 use super::turns;
 use super::window::{self, Standing};
 use super::writers::{self, Writer};
@@ -68,21 +68,22 @@ pub struct Prepared<'a> {
     court: Court<'a>,
     targets: Vec<GpuTarget<'a>>,
     blocks: Vec<Block>,
+    bound: Bound,
 }
 
 /// Chooses what a node's GPUs become.
 pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
     let court = Court::new(desired, pods);
-    let (mut targets, mut blocks) = target::choose(desired, node, &court);
+    let (mut targets, mut blocks, bound) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
     guards::hold_entries(desired, &mut targets, &mut blocks);
-    Prepared { desired, node, court, targets, blocks }
+    Prepared { desired, node, court, targets, blocks, bound }
 }
 
 impl Prepared<'_> {
     /// Whether its plan needs to know what was promised before: somebody moves, or what is free here was promised.
     pub fn depends(&self, cluster: &ObservedCluster, promises: &Promises) -> bool {
-        let Prepared { desired, node, court, targets, blocks: _ } = self;
+        let Prepared { desired, node, court, targets, blocks: _, bound: _ } = self;
         let moves = || !movers::find(desired, node, cluster, targets, court).0.is_empty();
         promises.concern(&node.name) || moves()
     }
@@ -100,8 +101,10 @@ impl Prepared<'_> {
 
 /// Plans a node.
 pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises, now: Timestamp) -> NodePlan {
-    let Prepared { desired, node, court, mut targets, blocks: node_blocks } = prepared;
+    let Prepared { desired, node, court, mut targets, blocks: node_blocks, bound } = prepared;
     let (movers, unseen) = movers::find(desired, node, &observed.cluster, &targets, &court);
+    // Who it is that nobody could see counts as one.
+    let users = movers.len() + unseen.values().map(Vec::len).sum::<usize>();
     for (g, blocks) in unseen {
         if let Some(target) = targets.get_mut(g) {
             target.blocks.extend(blocks);
@@ -196,7 +199,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
         0 => 0,
         ms => cost::seconds(ms),
     };
-    report::price(&mut plan, &targets, &movers);
+    report::price(&mut plan, &targets, users, bound);
     plan.state = report::state(desired, &plan);
     plan.fingerprint = report::fingerprint(desired, node, &plan);
     plan

@@ -1,13 +1,15 @@
-//! One GPU: the legal layout of a wanted multiset that keeps the most of what runs, by exhaustive enumeration.
+//! One GPU: the legal layout of a wanted multiset that keeps the most of what runs, by branch and bound.
 //!
-//! The whole key, in this order: largest kept weight, fewest users disturbed, fewest creations, most room left (the
-//! sum over the profiles of what still fits), lowest placements. At most about 150 layouts of one multiset exist on
-//! the boards known today, so all are looked at.
+//! The whole key, in this order: largest kept weight, fewest users disturbed, fewest creations, most of what is created
+//! where it was recorded, most room left (the sum over the profiles of what still fits), lowest placements.
 
 use std::cmp::Reverse;
 
-use crate::model::geometry::{Geometry, GpuProfile, Placement};
+use crate::model::geometry::Geometry;
 use crate::model::profile::ComputeName;
+
+use super::crowd::{Crowd, Load};
+pub use super::occupancy::Occupancy;
 
 /// A wanted instance, resolved: its profile is an index into the geometry's profiles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,7 @@ pub struct Want {
 }
 
 /// An instance that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
     /// Index into [`Geometry::profiles`].
     pub profile: usize,
@@ -29,21 +31,36 @@ pub struct Have {
     pub start: u32,
     /// Compute instances, sorted.
     pub compute: Vec<ComputeName>,
-    /// What losing it costs.
-    pub weight: u64,
-    /// How many users it has.
-    pub users: u32,
+    /// Who is on it.
+    pub load: Load,
+}
+
+/// What is on a GPU now.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// Instances; of more than 64, which no board holds, those behind are lost.
+    pub haves: &'a [Have],
+    /// Profiles, as indices into [`Geometry::profiles`], and starts of what lay there when it last converged.
+    pub recorded: &'a [(usize, u32)],
+    /// Who is on the whole of it, and must leave where it is cut anew from nothing.
+    pub whole: Load,
+    /// Whether its MIG mode must be switched on.
+    pub switched: bool,
+    /// Everybody on the node.
+    pub crowd: &'a Crowd,
 }
 
 /// The best layout of a multiset: each want with its start, in the order of the wants as given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Best {
     /// Start by want.
     pub starts: Vec<u32>,
     /// Which of the instances that are there stay, by index.
     pub kept: Vec<usize>,
-    /// What is lost, kept and made.
+    /// What is lost, kept and made. Groups of users on several GPUs are not counted as disturbed here.
     pub score: Score,
+    /// Those groups, where they are disturbed.
+    pub groups: u128,
 }
 
 /// What a layout costs; the smallest is the best. Scores of several GPUs add up.
@@ -55,6 +72,8 @@ pub struct Score {
     pub disturbed: u64,
     /// Instances created, and a mode change as several.
     pub created: u64,
+    /// Created instances that lie where they were recorded.
+    pub returned: Reverse<u64>,
     /// Room left.
     pub room: Reverse<u64>,
 }
@@ -67,179 +86,251 @@ impl std::ops::Add for Score {
             lost: self.lost + other.lost,
             disturbed: self.disturbed + other.disturbed,
             created: self.created + other.created,
+            returned: Reverse(self.returned.0 + other.returned.0),
             room: Reverse(self.room.0 + other.room.0),
         }
     }
 }
 
-/// What is occupied on a GPU while instances are put on it.
-#[derive(Clone, Debug)]
-pub struct Occupancy<'a> {
-    geometry: &'a Geometry,
-    /// A bit for each memory slice; boards have at most 12 and drivers are not trusted past 64.
-    units: u64,
-    slices: u32,
-    media: [u32; 4],
-    counts: Vec<u32>,
-}
-
-impl<'a> Occupancy<'a> {
-    /// An empty GPU.
-    pub fn new(geometry: &'a Geometry) -> Self {
-        Occupancy { geometry, units: 0, slices: 0, media: [0; 4], counts: vec![0; geometry.profiles.len()] }
-    }
-
-    fn mask(placement: Placement) -> Option<u64> {
-        if placement.size == 0 || placement.end() > 64 {
-            return None;
-        }
-        let ones = if placement.size == 64 { u64::MAX } else { (1u64 << placement.size) - 1 };
-        Some(ones << placement.start)
-    }
-
-    /// Whether an instance of the profile may be put there now.
-    pub fn admits(&self, profile: usize, start: u32) -> bool {
-        let Some(p) = self.geometry.profiles.get(profile) else { return false };
-        let placement = Placement { start, size: p.size };
-        let Some(mask) = Self::mask(placement) else { return false };
-        let count = self.counts.get(profile).copied().unwrap_or(u32::MAX);
-        self.units & mask == 0
-            && count < p.max_instances
-            && self.slices + p.slices <= self.geometry.slices
-            && p.starts.contains(&start)
-            && self.media_left(p)
-    }
-
-    fn media_left(&self, profile: &GpuProfile) -> bool {
-        let parts = self.media.iter().zip(self.geometry.media).zip(profile.engines.media());
-        parts.into_iter().all(|((&used, total), more)| match (total, more) {
-            (Some(total), Some(more)) => used + more <= total,
-            _ => true,
-        })
-    }
-
-    /// Puts an instance there; whoever calls has asked [`Occupancy::admits`], or knows that it lies there.
-    pub fn put(&mut self, profile: usize, start: u32) {
-        self.change(profile, start, true);
-    }
-
-    /// Takes it away again.
-    pub fn take(&mut self, profile: usize, start: u32) {
-        self.change(profile, start, false);
-    }
-
-    fn change(&mut self, profile: usize, start: u32, on: bool) {
-        let Some(p) = self.geometry.profiles.get(profile) else { return };
-        let mask = Self::mask(Placement { start, size: p.size }).unwrap_or(0);
-        let step = |value: &mut u32, by: u32| *value = if on { *value + by } else { value.saturating_sub(by) };
-        self.units = if on { self.units | mask } else { self.units & !mask };
-        step(&mut self.slices, p.slices);
-        for (used, more) in self.media.iter_mut().zip(p.engines.media()) {
-            step(used, more.unwrap_or(0));
-        }
-        if let Some(count) = self.counts.get_mut(profile) {
-            step(count, 1);
-        }
-    }
-
-    /// How many more of a profile fit, alone: the driver's remaining capacity.
-    pub fn capacity(&self, profile: usize) -> u32 {
-        let Some(p) = self.geometry.profiles.get(profile) else { return 0 };
-        let mut trial = self.clone();
-        let mut fit = 0;
-        for &start in &p.starts {
-            if trial.admits(profile, start) {
-                trial.put(profile, start);
-                fit += 1;
-            }
-        }
-        fit
-    }
-
-    /// The sum of all capacities.
-    pub fn room(&self) -> u64 {
-        (0..self.geometry.profiles.len()).map(|p| u64::from(self.capacity(p))).sum()
-    }
-}
-
-struct Search<'a> {
-    haves: &'a [Have],
-    /// Wants in search order with their index in the caller's order.
-    wants: Vec<(usize, &'a Want)>,
-    starts: Vec<u32>,
-    occupancy: Occupancy<'a>,
-    best: Option<(Score, Vec<u32>)>,
+/// The layout without instances, on a GPU whose MIG mode is off then: what that costs all who are there.
+pub fn nothing(there: impl Iterator<Item = Load>, crowd: &Crowd) -> Best {
+    let mut all = Load::default();
+    there.for_each(|load| all.add(&load));
+    let (disturbed, groups) = crowd.disturbed(&all);
+    Best { score: Score { lost: all.weight, disturbed, ..Score::default() }, groups, ..Best::default() }
 }
 
 /// The best layout of `wants` beside `haves`, or `None` where the wants can't lie on the GPU together.
 pub fn best(geometry: &Geometry, wants: &[Want], haves: &[Have]) -> Option<Best> {
+    let crowd = Crowd::default();
+    let scene = Scene { haves, recorded: &[], whole: Load::default(), switched: false, crowd: &crowd };
+    options(geometry, wants, &scene).into_iter().next()
+}
+
+/// The best layouts for each choice of those on several GPUs to disturb, none of which is worse than another in all;
+/// the lowest first, and none where the wants can't lie on the GPU together.
+pub fn options(geometry: &Geometry, wants: &[Want], scene: &Scene<'_>) -> Vec<Best> {
+    if !may_fit(geometry, wants) {
+        return Vec::new();
+    }
     let mut order: Vec<(usize, &Want)> = wants.iter().enumerate().collect();
     // Fixed ones first and large ones next prune most; equal wants must be neighbours (see `descend`).
     let size = |w: &Want| geometry.profiles.get(w.profile).map_or(0, |p| p.size);
     order.sort_by_key(|(_, w)| (w.start.is_none(), Reverse(size(w)), w.profile, &w.compute, w.start));
-    let mut search =
-        Search { haves, wants: order, starts: Vec::new(), occupancy: Occupancy::new(geometry), best: None };
-    search.descend();
-    let (score, found) = search.best?;
-    let mut starts = vec![0; wants.len()];
-    for (&(at, _), &start) in search.wants.iter().zip(&found) {
-        if let Some(slot) = starts.get_mut(at) {
-            *slot = start;
-        }
+    let mut levels: Vec<Level> = order.iter().map(|(_, want)| Level::new(want, scene)).collect();
+    let (mut later, mut back, mut run) = (0, 0, 1);
+    for (at, level) in levels.iter_mut().enumerate().rev() {
+        later |= level.whom;
+        back += u64::from(level.recorded != 0);
+        (level.later, level.back) = (later, back);
+        level.twin = at.checked_sub(1).and_then(|before| order.get(before)).map(|o| o.1) == order.get(at).map(|o| o.1);
+        level.run = run;
+        run = if level.twin { run + 1 } else { 1 };
     }
-    let kept = (0..haves.len()).filter(|&h| {
-        haves.get(h).is_some_and(|have| wants.iter().zip(&starts).any(|(want, &start)| same(want, start, have)))
-    });
-    Some(Best { kept: kept.collect(), starts, score })
+    let occupancy = Occupancy::new(geometry);
+    let haves = scene.haves.iter().take(64);
+    let mut search = Search {
+        scene,
+        there: haves.map(|have| (occupancy.slices(have.profile, have.start), have.load)).collect(),
+        occupancy,
+        starts: Vec::with_capacity(levels.len()),
+        levels,
+        kept: 0,
+        returned: 0,
+        found: Vec::new(),
+    };
+    search.descend();
+    let mut found = search.found;
+    found.sort_by(|a, b| a.starts.cmp(&b.starts));
+    let worse = |a: &Found, b: &Found| b.groups & !a.groups == 0 && (b.score, &b.starts) < (a.score, &a.starts);
+    let kept: Vec<bool> = found.iter().map(|a| !found.iter().any(|b| worse(a, b))).collect();
+    found.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(found, _)| found.told(&order)).collect()
 }
 
-/// Whether the instance that is there is the wanted one at that start.
-fn same(want: &Want, start: u32, have: &Have) -> bool {
-    have.profile == want.profile && have.start == start && have.compute == want.compute
+/// Whether the wants are few and small enough to be looked at: what is out of all proportion is not searched through.
+fn may_fit(geometry: &Geometry, wants: &[Want]) -> bool {
+    let (mut units, mut slices) = (0u32, 0u32);
+    for (at, profile) in geometry.profiles.iter().enumerate() {
+        let count = wants.iter().filter(|w| w.profile == at).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > profile.max_instances {
+            return false;
+        }
+        units = units.saturating_add(profile.size.saturating_mul(count));
+        slices = slices.saturating_add(profile.slices.saturating_mul(count));
+    }
+    units <= geometry.units && slices <= geometry.slices
+}
+
+/// A want in the order of the search.
+#[derive(Debug)]
+struct Level {
+    profile: usize,
+    /// Starts that it may have, as bits.
+    allowed: u64,
+    /// Starts where it is an instance that is there.
+    keeps: u64,
+    /// Instances that it may be, as bits.
+    whom: u64,
+    /// Those that it or a later want may be.
+    later: u64,
+    /// Starts where it was recorded.
+    recorded: u64,
+    /// How many of it and the later wants were recorded.
+    back: u64,
+    /// Whether it is equal to the want before it.
+    twin: bool,
+    /// How many wants in a row, it being the first, are equal.
+    run: u32,
+}
+
+impl Level {
+    fn new(want: &Want, scene: &Scene<'_>) -> Self {
+        let bit = |start: u32| 1u64.checked_shl(start).unwrap_or(0);
+        let allowed = want.start.map_or(u64::MAX, bit);
+        let (mut keeps, mut whom) = (0, 0);
+        for (h, have) in scene.haves.iter().enumerate().take(64) {
+            if have.profile == want.profile && have.compute == want.compute && allowed & bit(have.start) != 0 {
+                keeps |= bit(have.start);
+                whom |= 1 << h;
+            }
+        }
+        let was = scene.recorded.iter().filter(|(profile, _)| *profile == want.profile);
+        let recorded = was.fold(0, |bits, (_, start)| bits | bit(*start));
+        Level { profile: want.profile, allowed, keeps, whom, later: 0, recorded, back: 0, twin: false, run: 1 }
+    }
+}
+
+/// A layout: starts in the order of the search, and kept instances as bits.
+#[derive(Debug)]
+struct Found {
+    score: Score,
+    groups: u128,
+    starts: Vec<u32>,
+    kept: u64,
+}
+
+impl Found {
+    /// In the order of the wants as given.
+    fn told(self, order: &[(usize, &Want)]) -> Best {
+        let mut starts = vec![0; order.len()];
+        for ((at, _), start) in order.iter().zip(self.starts) {
+            if let Some(slot) = starts.get_mut(*at) {
+                *slot = start;
+            }
+        }
+        let kept = (0..64).filter(|h| self.kept >> h & 1 == 1).collect();
+        Best { starts, kept, score: self.score, groups: self.groups }
+    }
+}
+
+struct Search<'a> {
+    scene: &'a Scene<'a>,
+    levels: Vec<Level>,
+    occupancy: Occupancy,
+    /// What is there, and the slices that it takes.
+    there: Vec<(u64, Load)>,
+    starts: Vec<u32>,
+    /// Kept so far, as bits.
+    kept: u64,
+    /// Created so far where it was recorded.
+    returned: u64,
+    /// The best for each choice of groups.
+    found: Vec<Found>,
 }
 
 impl Search<'_> {
     fn descend(&mut self) {
-        let depth = self.starts.len();
-        let Some(&(_, want)) = self.wants.get(depth) else { return self.score() };
-        let Some(profile) = self.occupancy.geometry.profiles.get(want.profile) else { return };
+        let (mut score, groups) = self.cost();
+        if self.found.iter().any(|found| found.score.lost < score.lost) {
+            return;
+        }
+        // Where nobody spans GPUs one layout is the best; else one for each choice of whom to disturb, which only a
+        // greater weight rules out.
+        if let Some(found) = self.found.first().filter(|_| self.scene.crowd.spanning == 0) {
+            if (Score { room: score.room, ..found.score }) == score {
+                // What is still to be placed leaves no more room than there is.
+                score.room = Reverse(self.occupancy.room());
+            }
+            let prefix = found.starts.get(..self.starts.len()).unwrap_or_default();
+            if (found.score, prefix) < (score, self.starts.as_slice()) {
+                return;
+            }
+        }
+        let Some(level) = self.levels.get(self.starts.len()) else { return self.offer(score, groups) };
+        let Level { profile, keeps, recorded, run, .. } = *level;
         // Equal wants are interchangeable: looking at ascending starts alone looks at each layout once.
-        let twin = depth.checked_sub(1).and_then(|d| self.wants.get(d)).filter(|(_, previous)| *previous == want);
-        let floor = twin.and_then(|_| self.starts.last()).map_or(0, |&start| start + 1);
-        for &start in &profile.starts {
-            let allowed = start >= floor && want.start.is_none_or(|fixed| fixed == start);
-            if allowed && self.occupancy.admits(want.profile, start) {
-                self.occupancy.put(want.profile, start);
+        let floor = if level.twin { self.starts.last().map_or(0, |last| last + 1) } else { 0 };
+        let open = self.occupancy.starts(profile) & level.allowed & u64::MAX.checked_shl(floor).unwrap_or(0);
+        if open.count_ones() < run {
+            return;
+        }
+        // First what keeps something: the sooner a good layout is found, the more others need no look.
+        let before = (self.kept, self.returned);
+        for mut bits in [open & keeps, open & !keeps & recorded, open & !keeps & !recorded] {
+            while bits != 0 {
+                let start = bits.trailing_zeros();
+                bits &= bits - 1;
+                if keeps >> start & 1 == 1 {
+                    self.kept |= self.there_at(start);
+                } else {
+                    self.returned += recorded >> start & 1;
+                }
+                self.occupancy.put(profile, start);
                 self.starts.push(start);
                 self.descend();
                 self.starts.pop();
-                self.occupancy.take(want.profile, start);
+                self.occupancy.take(profile, start);
+                (self.kept, self.returned) = before;
             }
         }
     }
 
-    fn score(&mut self) {
-        let (mut lost, mut disturbed, mut kept) = (0, 0, 0);
-        for have in self.haves {
-            let stays = self.wants.iter().zip(&self.starts).any(|((_, want), &start)| same(want, start, have));
-            if stays {
-                kept += 1;
+    /// The instance that the next want is there, as a bit.
+    fn there_at(&self, start: u32) -> u64 {
+        let whom = self.levels.get(self.starts.len()).map_or(0, |level| level.whom);
+        let is = |h: &usize| whom >> h & 1 == 1 && self.scene.haves.get(*h).is_some_and(|have| have.start == start);
+        (0..self.there.len()).find(is).map_or(0, |h| 1 << h)
+    }
+
+    /// What is lost in any case by now, at best: a bound for what is still to be placed, and the score of a whole
+    /// layout.
+    fn cost(&self) -> (Score, u128) {
+        let open = (self.levels.len() - self.starts.len()) as u64;
+        let (whom, back) = self.levels.get(self.starts.len()).map_or((0, 0), |level| (level.later, level.back));
+        let taken = self.occupancy.units();
+        let (mut lost, mut still) = (Load::default(), 0);
+        for (h, (slices, load)) in self.there.iter().enumerate().filter(|(h, _)| self.kept >> h & 1 == 0) {
+            if whom >> h & 1 == 1 && slices & taken == 0 {
+                still += 1;
             } else {
-                lost += have.weight;
-                disturbed += u64::from(have.users);
+                lost.add(load);
             }
         }
-        let created = self.wants.len() as u64 - kept;
-        let mut score = Score { lost, disturbed, created, room: Reverse(u64::MAX) };
-        if let Some((best, _)) = &self.best
-            && (score.lost, score.disturbed, score.created) > (best.lost, best.disturbed, best.created)
-        {
+        let anew = self.kept == 0 && open == 0 && !self.levels.is_empty();
+        if self.scene.switched || anew {
+            lost.add(&self.scene.whole);
+        }
+        let kept = u64::from(self.kept.count_ones());
+        let (disturbed, groups) = self.scene.crowd.disturbed(&lost);
+        let score = Score {
+            lost: lost.weight,
+            disturbed,
+            created: self.levels.len() as u64 - kept - open.min(still),
+            returned: Reverse(self.returned + back),
+            room: Reverse(u64::MAX),
+        };
+        (score, groups)
+    }
+
+    /// Takes a layout in where it is the best of its kind.
+    fn offer(&mut self, mut score: Score, groups: u128) {
+        score.room = Reverse(self.occupancy.room());
+        let rival = self.found.iter().find(|found| found.groups == groups);
+        if rival.is_some_and(|found| (found.score, &found.starts) <= (score, &self.starts)) {
             return;
         }
-        score.room = Reverse(self.occupancy.room());
-        // Layouts are met in ascending order of their starts, so an equal one met later is not lower.
-        if self.best.as_ref().is_none_or(|(best, _)| score < *best) {
-            self.best = Some((score, self.starts.clone()));
-        }
+        self.found.retain(|found| found.groups != groups && found.score.lost <= score.lost);
+        self.found.push(Found { score, groups, starts: self.starts.clone(), kept: self.kept });
     }
 }

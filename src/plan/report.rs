@@ -1,7 +1,7 @@
 //! What a node's plan tells beside its steps: who is disturbed, each GPU now and then, cost and bound, state,
 //! fingerprint.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
@@ -16,7 +16,7 @@ use super::drain::{Ruling, user_name};
 use super::movers::{self, Mover};
 use super::order::{Laid, Place};
 use super::steps::Ground;
-use super::target::GpuTarget;
+use super::target::{Bound, GpuTarget};
 
 /// Steps that may run together: each wave needs only those before it.
 pub fn waves(steps: &[Step]) -> Vec<Vec<u32>> {
@@ -180,25 +180,20 @@ fn there(instance: &GpuInstance, target: &GpuTarget<'_>) -> PlanInstance {
     }
 }
 
-/// The search looks at every layout of each GPU and every assignment, so its score is the bound. Only where one user
-/// loses instances of several GPUs might another choice, worse for each GPU alone, disturb fewer.
-pub fn price(plan: &mut NodePlan, targets: &[GpuTarget<'_>], movers: &[Mover]) {
-    let score = targets
-        .iter()
-        .filter_map(|t| t.chosen.as_ref())
-        .fold((0, 0), |(d, c), chosen| (d + chosen.destroy.len() as u64, c + chosen.create.len() as u64));
-    let users = movers.len() as u64;
-    let touched = u64::from(!plan.steps.is_empty() || score != (0, 0));
-    plan.cost = users * cost::USER + touched * cost::TOUCH + score.0 + score.1;
-    let spans = |m: &Mover| m.loses.iter().map(|(g, _)| g).collect::<BTreeSet<_>>().len() > 1;
-    plan.optimal = !movers.iter().any(spans);
-    plan.lower_bound = if plan.optimal {
-        plan.cost
-    } else {
-        // Each GPU alone can't do with less; counting the worst GPU counts nobody twice.
-        let worst = (0..targets.len()).map(|g| movers.iter().filter(|m| m.gpus.contains(&g)).count()).max();
-        let forced = movers.iter().filter(|m| m.gpus.is_empty()).count();
-        (worst.unwrap_or(0) + forced) as u64 * cost::USER + touched * cost::TOUCH
+/// What the plan costs where it disturbs so many users, and what no plan that keeps as much can do without.
+pub fn price(plan: &mut NodePlan, targets: &[GpuTarget<'_>], users: usize, bound: Bound) {
+    let chosen = || targets.iter().filter_map(|t| Some((t.gpu, t.chosen.as_ref()?)));
+    let switched = chosen().filter(|(gpu, chosen)| chosen.mode != gpu.mig.current).count() as u64;
+    let changed: usize = chosen().map(|(_, chosen)| chosen.destroy.len() + chosen.create.len()).sum();
+    let operations = changed as u64 + switched * cost::MODE_CHANGE;
+    let touched = u64::from(!plan.steps.is_empty() || operations > 0);
+    plan.cost = users as u64 * cost::USER + touched * cost::TOUCH + operations;
+    plan.optimal = bound.proved;
+    plan.lower_bound = match bound.least {
+        _ if bound.proved => plan.cost,
+        0 => 0,
+        // Nobody is disturbed on a node that is not touched.
+        least => least * cost::USER + cost::TOUCH,
     };
 }
 

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::desired::{DesiredNode, Goal, Wanted};
-use crate::model::geometry::Geometry;
+use crate::model::desired::{DesiredNode, Goal, SharedGoal, Wanted};
+use crate::model::geometry::{Geometry, Placement};
 use crate::model::identity::Source;
-use crate::model::observed::{GpuInstance, Known, ObservedGpu, ObservedNode};
+use crate::model::observed::{GpuInstance, ObservedGpu, ObservedNode};
 use crate::model::plan::{Block, BlockCode, SlotRef};
-use crate::model::profile::ComputeName;
+use crate::model::profile::{ComputeName, ProfileName};
 
-use super::assignment;
+use super::assignment::{self, Assigned, Class, Offer};
 use super::cost;
-use super::drain::{Court, Ruling};
-use super::placement::{self, Have, Score, Want};
-
-/// A mode change weighs as many creations: of two equal GPUs, the one whose mode is right is cut.
-const MODE_CHANGE: u64 = 10;
+use super::crowd::{Crowd, Load};
+use super::drain::Court;
+use super::misfit;
+use super::placement::{self, Best, Have, Scene, Score, Want};
 
 /// An instance to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +36,6 @@ pub struct Chosen {
     pub destroy: Vec<usize>,
     /// Instances that come, ascending by start.
     pub create: Vec<New>,
-    /// What it costs.
-    pub score: Score,
     /// Names that were bent to the driver's.
     pub warnings: Vec<String>,
 }
@@ -65,120 +62,226 @@ pub struct GpuTarget<'a> {
     pub blocks: Vec<Block>,
 }
 
+/// What is known of how good the choice is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// No choice that spares as many of those who may not be moved disturbs fewer.
+    pub least: u64,
+    /// Whether it is proved that no choice is better.
+    pub proved: bool,
+}
+
+/// What an entry makes of a GPU.
+#[derive(Debug)]
+struct Aim<'a> {
+    gpu: &'a ObservedGpu,
+    /// The GPU's position on the node.
+    at: usize,
+    /// The class of an entry with `count`; `None`: an entry that claims this GPU.
+    class: Option<usize>,
+    goal: &'a Goal,
+    /// The instances that it wants, and their compute instances in the order of the tree.
+    wants: Vec<(Want, Vec<ComputeName>)>,
+    warnings: Vec<String>,
+    /// The best ways to it; at least one.
+    ways: Vec<Best>,
+}
+
 /// Chooses for every GPU of the node, ascending by index.
 pub fn choose<'a>(
     desired: &'a DesiredNode,
     node: &'a ObservedNode,
     court: &Court<'_>,
-) -> (Vec<GpuTarget<'a>>, Vec<Block>) {
-    let in_cluster = node.cluster.is_some();
+) -> (Vec<GpuTarget<'a>>, Vec<Block>, Bound) {
+    let crowd = Crowd::of(desired, node, court);
+    let mut classes = assignment::classes(&desired.shared);
+    let mut misfits: BTreeMap<usize, Block> = BTreeMap::new();
+    let mut targets: Vec<GpuTarget<'a>> = Vec::new();
+    let mut aims: Vec<Vec<Aim<'a>>> = Vec::new();
+    for (at, gpu) in node.gpus.iter().enumerate() {
+        let mut target = GpuTarget { gpu, source: None, shadows: &[], chosen: None, blocks: Vec::new() };
+        let mut fitting = Vec::new();
+        let aim = |class, goal| Aim::at(gpu, at, class, goal, node.cluster.is_some(), &crowd);
+        match desired.gpus.get(&gpu.uuid) {
+            Some(own) if own.goal == Goal::HandsOff => {}
+            Some(own) => {
+                (target.source, target.shadows) = (Some(&own.source), &own.shadows);
+                match aim(None, &own.goal) {
+                    Ok(aim) => fitting.push(aim),
+                    Err(block) => target.blocks.push(*block),
+                }
+            }
+            None => {
+                for (at, class) in classes.iter().enumerate().filter(|(_, c)| c.like.eligible.contains(&gpu.uuid)) {
+                    match aim(Some(at), &class.like.goal) {
+                        Ok(aim) => fitting.push(aim),
+                        Err(block) => {
+                            misfits.entry(at).or_insert(*block);
+                        }
+                    }
+                }
+            }
+        }
+        targets.push(target);
+        aims.push(fitting);
+    }
     let mut blocks = Vec::new();
-    let (shared, refused) =
-        assignment::assign(desired, node, |gpu, goal| aim(gpu, goal, court, in_cluster).map(|chosen| chosen.score));
-    blocks.extend(refused);
-    let targets = node.gpus.iter().map(|gpu| {
-        let goal = desired.gpus.get(&gpu.uuid).map(|g| (&g.goal, &g.source, g.shadows.as_slice()));
-        let goal = goal.or_else(|| {
-            let entry = shared.get(&gpu.uuid).and_then(|&at| desired.shared.get(at))?;
-            Some((&entry.goal, &entry.source, [].as_slice()))
-        });
-        let Some((goal, source, shadows)) = goal.filter(|(goal, ..)| **goal != Goal::HandsOff) else {
-            return GpuTarget { gpu, source: None, shadows: &[], chosen: None, blocks: Vec::new() };
-        };
-        let (chosen, blocks) = match aim(gpu, goal, court, in_cluster) {
-            Ok(chosen) => (Some(chosen), Vec::new()),
-            Err(block) => (None, vec![*block]),
-        };
-        GpuTarget { gpu, source: Some(source), shadows, chosen, blocks }
-    });
-    (targets.collect(), blocks)
+    let mut assigned = assignment::assign(&classes, &menus(&aims), &crowd);
+    if assigned.is_none() {
+        // Then the GPUs that are left stay as they are.
+        blocks = shortages(&desired.shared, &classes, &misfits);
+        aims.iter_mut().for_each(|aims| aims.retain(|aim| aim.class.is_none()));
+        classes.clear();
+        assigned = assignment::assign(&classes, &menus(&aims), &crowd);
+    }
+    let Some(assigned) = assigned else { return (targets, blocks, Bound::default()) };
+    for ((target, pick), aims) in targets.iter_mut().zip(&assigned.picks).zip(&aims) {
+        let Some(pick) = pick else { continue };
+        if let Some(entry) = pick.entry.and_then(|at| desired.shared.get(at)).filter(|e| e.goal != Goal::HandsOff) {
+            target.source = Some(&entry.source);
+        }
+        let mut ways = aims.iter().flat_map(|aim| aim.ways.iter().map(move |way| (aim, way)));
+        target.chosen = ways.nth(pick.offer).filter(|_| target.source.is_some()).map(|(aim, way)| aim.cut(way));
+    }
+    let bound = bound(&classes, aims, &assigned, &crowd);
+    (targets, blocks, bound)
 }
 
-/// The best target of one GPU for one goal.
-fn aim(gpu: &ObservedGpu, goal: &Goal, court: &Court<'_>, in_cluster: bool) -> Result<Chosen, Box<Block>> {
-    let block = |code, message: String, hint: String| Box::new(Block { code, message, object: name(gpu), hint });
-    let wanted = match goal {
-        Goal::Instances(wanted) => wanted,
-        Goal::MigOff | Goal::HandsOff => {
-            let all: Vec<usize> = (0..gpu.instances.len()).collect();
-            let lost = gpu.instances.iter().map(|i| weight(i, court)).sum();
-            let created = if gpu.mig.current { MODE_CHANGE } else { 0 };
-            let score = Score { lost, created, ..Score::default() };
-            let chosen = Chosen { mode: false, keep: vec![], destroy: all, create: vec![], score, warnings: vec![] };
-            return Ok(chosen);
+fn menus(aims: &[Vec<Aim<'_>>]) -> Vec<Vec<Offer>> {
+    let offers = |aim: &Aim<'_>| {
+        let of = |way: &Best| Offer { class: aim.class, score: way.score, groups: way.groups };
+        aim.ways.iter().map(of).collect::<Vec<_>>()
+    };
+    aims.iter().map(|aims| aims.iter().flat_map(offers).collect()).collect()
+}
+
+/// How good a choice is. What keeps most weight need not disturb fewest users where one holds several things: then it
+/// is looked at again, with weight for those alone who may not be moved.
+fn bound(classes: &[Class<'_>], mut aims: Vec<Vec<Aim<'_>>>, assigned: &Assigned, crowd: &Crowd) -> Bound {
+    let disturbed = assigned.score.disturbed;
+    if assigned.exact && !crowd.is_grouped() {
+        return Bound { least: disturbed, proved: true };
+    }
+    let crowd = crowd.protected_only();
+    aims.iter_mut().flatten().for_each(|aim| aim.ways = aim.find(&crowd));
+    let menus = menus(&aims);
+    let least = match assignment::assign(classes, &menus, &crowd) {
+        Some(least) if least.exact => least.score.disturbed,
+        // Those on several GPUs may be disturbed by any, and entries with `count` may take what is idle.
+        _ => {
+            let claimed = menus.iter().filter(|menu| menu.iter().any(|offer| offer.class.is_none()));
+            let alone = claimed.filter_map(|menu| menu.iter().map(|offer| offer.score.disturbed).min());
+            crowd.forced + if crowd.blurred { 0 } else { alone.sum() }
         }
     };
+    Bound { least, proved: assigned.exact && least == disturbed }
+}
+
+impl<'a> Aim<'a> {
+    /// What a goal means on a GPU, and the best ways to it.
+    fn at(
+        gpu: &'a ObservedGpu,
+        at: usize,
+        class: Option<usize>,
+        goal: &'a Goal,
+        in_cluster: bool,
+        crowd: &Crowd,
+    ) -> Result<Self, Box<Block>> {
+        let mut aim = Aim { gpu, at, class, goal, wants: Vec::new(), warnings: Vec::new(), ways: Vec::new() };
+        let Goal::Instances(wanted) = goal else {
+            aim.ways = aim.find(crowd);
+            return Ok(aim);
+        };
+        let geometry = geometry(gpu)?;
+        aim.wants = wants(gpu, geometry, wanted, in_cluster, &mut aim.warnings)?;
+        aim.ways = aim.find(crowd);
+        if aim.ways.is_empty() {
+            let plain: Vec<Want> = aim.wants.iter().map(|(want, _)| want.clone()).collect();
+            let misfit = misfit::explain(geometry, &plain);
+            let (message, hint) = misfit.sentences(&gpu.model, wanted);
+            return Err(block(gpu, BlockCode::DoesNotFit, message, hint));
+        }
+        Ok(aim)
+    }
+
+    /// The best ways to the goal.
+    fn find(&self, crowd: &Crowd) -> Vec<Best> {
+        let Aim { gpu, at, goal, wants, .. } = self;
+        let whole = crowd.whole(*at);
+        let switched = gpu.mig.current != matches!(goal, Goal::Instances(_));
+        let mode = Score { created: if switched { cost::MODE_CHANGE } else { 0 }, ..Score::default() };
+        let mut ways = match goal {
+            Goal::HandsOff => return vec![Best::default()],
+            Goal::MigOff => {
+                let instances = (0..gpu.instances.len()).map(|i| crowd.instance(*at, i));
+                vec![placement::nothing(instances.chain(switched.then_some(whole)), crowd)]
+            }
+            Goal::Instances(_) => {
+                let Some(geometry) = &gpu.geometry else { return Vec::new() };
+                let plain: Vec<Want> = wants.iter().map(|(want, _)| want.clone()).collect();
+                let instances = gpu.instances.iter().enumerate();
+                let haves: Vec<Have> = instances.map(|(i, x)| have(geometry, x, crowd.instance(*at, i))).collect();
+                let recorded: Vec<(usize, u32)> =
+                    gpu.recorded.iter().filter_map(|r| Some((index(geometry, r.profile)?, r.start))).collect();
+                let scene = Scene { haves: &haves, recorded: &recorded, whole, switched, crowd };
+                placement::options(geometry, &plain, &scene)
+            }
+        };
+        ways.iter_mut().for_each(|way| way.score = way.score + mode);
+        ways
+    }
+
+    /// What a GPU becomes that way.
+    fn cut(&self, way: &Best) -> Chosen {
+        let gpu = self.gpu;
+        let geometry = gpu.geometry.as_ref();
+        let destroy = (0..gpu.instances.len()).filter(|i| !way.kept.contains(i)).collect();
+        let stays = |slot: &SlotRef| {
+            let mut kept = way.kept.iter().filter_map(|&k| gpu.instances.get(k));
+            kept.any(|i| (i.profile, i.placement) == (slot.profile, slot.placement))
+        };
+        let new = |((want, compute), &start): (&(Want, Vec<ComputeName>), &u32)| {
+            let profile = geometry?.profiles.get(want.profile)?;
+            let placement = Placement { start, size: profile.size };
+            let slot = SlotRef { gpu: gpu.uuid.clone(), profile: profile.name, placement };
+            (!stays(&slot)).then(|| New { slot, compute: compute.clone() })
+        };
+        let mut create: Vec<New> = self.wants.iter().zip(&way.starts).filter_map(new).collect();
+        create.sort_by_key(|new| new.slot.placement);
+        let mode = matches!(self.goal, Goal::Instances(_));
+        Chosen { mode, keep: way.kept.clone(), destroy, create, warnings: self.warnings.clone() }
+    }
+}
+
+fn block(gpu: &ObservedGpu, code: BlockCode, message: String, hint: String) -> Box<Block> {
+    Box::new(Block { code, message, object: name(gpu), hint })
+}
+
+fn geometry(gpu: &ObservedGpu) -> Result<&Geometry, Box<Block>> {
     if !gpu.mig.capable {
         let message = format!("a {} has no MIG", gpu.model);
-        return Err(block(BlockCode::NotCapable, message, "take this GPU out of the layout".to_owned()));
+        return Err(block(gpu, BlockCode::NotCapable, message, "take this GPU out of the layout".to_owned()));
     }
-    let Some(geometry) = &gpu.geometry else {
+    gpu.geometry.as_deref().ok_or_else(|| {
         let message = format!("neither the driver nor the catalogue tells what a {} can be cut into", gpu.model);
         let hint = "the driver tells once MIG mode is on: `nvidia-smi -i INDEX -mig 1`".to_owned();
-        return Err(block(BlockCode::UnknownGeometry, message, hint));
-    };
-    let mut warnings = Vec::new();
-    let wants = wants(gpu, geometry, wanted, in_cluster, &mut warnings)?;
-    let haves: Vec<Have> = gpu.instances.iter().map(|i| have(i, geometry, court)).collect();
-    let plain: Vec<Want> = wants.iter().map(|(want, _)| want.clone()).collect();
-    let Some(best) = placement::best(geometry, &plain, &haves) else {
-        let (message, hint) = misfit(gpu, geometry, wanted, &plain);
-        return Err(block(BlockCode::DoesNotFit, message, hint));
-    };
-    let destroy: Vec<usize> = (0..haves.len()).filter(|h| !best.kept.contains(h)).collect();
-    let is_kept = |want: &Want, start: u32| {
-        let kept = best.kept.iter().filter_map(|&k| haves.get(k));
-        kept.into_iter().any(|h| h.profile == want.profile && h.start == start)
-    };
-    let mut create: Vec<New> = wants
-        .into_iter()
-        .zip(&best.starts)
-        .filter(|((want, _), start)| !is_kept(want, **start))
-        .filter_map(|((want, compute), &start)| {
-            let profile = geometry.profiles.get(want.profile)?;
-            let placement = crate::model::Placement { start, size: profile.size };
-            let slot = SlotRef { gpu: gpu.uuid.clone(), profile: profile.name, placement };
-            Some(New { slot, compute })
-        })
-        .collect();
-    create.sort_by_key(|new| new.slot.placement);
-    let mut score = best.score;
-    if !gpu.mig.current {
-        score.created += MODE_CHANGE;
-    }
-    Ok(Chosen { mode: true, keep: best.kept, destroy, create, score, warnings })
+        block(gpu, BlockCode::UnknownGeometry, message, hint)
+    })
 }
 
-/// What losing an instance costs.
-fn weight(instance: &GpuInstance, court: &Court<'_>) -> u64 {
-    match instance.all_users() {
-        Known::Unknown => cost::REFUSED,
-        Known::Known(users) => {
-            let of = |user| match court.judge(user, &[]) {
-                Ruling::Move(_) => cost::USER,
-                Ruling::No(_) => cost::REFUSED,
-            };
-            cost::IDLE + users.iter().map(of).sum::<u64>()
-        }
-    }
+/// The index of the profile that a name means on a board.
+fn index(geometry: &Geometry, name: ProfileName) -> Option<usize> {
+    let (profile, _) = geometry.resolve(name)?;
+    geometry.profiles.iter().position(|p| p.id == profile.id)
 }
 
-fn have(instance: &GpuInstance, geometry: &Geometry, court: &Court<'_>) -> Have {
+fn have(geometry: &Geometry, instance: &GpuInstance, load: Load) -> Have {
     // An instance whose profile the geometry lacks matches no want, so it is never kept.
     let profile = geometry.profiles.iter().position(|p| p.name == instance.profile).unwrap_or(usize::MAX);
     let mut compute: Vec<ComputeName> = instance.compute.iter().map(|c| c.profile).collect();
     compute.sort();
-    let users = instance.all_users().known().map_or(1, Vec::len);
-    Have {
-        profile,
-        start: instance.placement.start,
-        compute,
-        weight: weight(instance, court),
-        users: u32::try_from(users).unwrap_or(u32::MAX),
-    }
+    Have { profile, start: instance.placement.start, compute, load }
 }
-
-type Wants = Vec<(Want, Vec<ComputeName>)>;
 
 /// Resolves names against what the board offers.
 fn wants(
@@ -187,10 +290,10 @@ fn wants(
     wanted: &[Wanted],
     in_cluster: bool,
     warnings: &mut Vec<String>,
-) -> Result<Wants, Box<Block>> {
+) -> Result<Vec<(Want, Vec<ComputeName>)>, Box<Block>> {
     let mut all = Vec::new();
     for want in wanted {
-        let block = |code, message: String, hint: String| Box::new(Block { code, message, object: name(gpu), hint });
+        let block = |code, message, hint| block(gpu, code, message, hint);
         let Some((profile, bent)) = geometry.resolve(want.profile) else {
             let offers: Vec<String> = geometry.offers().iter().map(ToString::to_string).collect();
             let message = format!("a {} offers no {}", gpu.model, want.profile);
@@ -227,29 +330,21 @@ fn wants(
     Ok(all)
 }
 
-/// Why a set can't lie on the GPU, and the closest that can: the first largest subset that fits.
-fn misfit(gpu: &ObservedGpu, geometry: &Geometry, wanted: &[Wanted], wants: &[Want]) -> (String, String) {
-    let list = |wanted: &[Wanted]| {
-        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-        for want in wanted {
-            let at = want.start.map(|s| format!(" at {s}")).unwrap_or_default();
-            *counts.entry(format!("{}{at}", want.profile)).or_default() += 1;
-        }
-        let parts: Vec<String> = counts.iter().map(|(p, n)| format!("{n} × {p}")).collect();
-        if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
-    };
-    let message = format!("{} can't lie on a {} together", list(wanted), gpu.model);
-    // Wants are few (a board holds at most 8 instances), but a tree may ask for any number: look no further than this.
-    let few = wants.len().min(12);
-    let mut masks: Vec<u32> = (0..1u32 << few).collect();
-    masks.sort_by_key(|m| std::cmp::Reverse(m.count_ones()));
-    let subset = |mask: u32| (0..few).filter(move |i| mask >> i & 1 == 1);
-    let fits = masks.into_iter().find(|&mask| {
-        let part: Vec<Want> = subset(mask).filter_map(|i| wants.get(i).cloned()).collect();
-        placement::best(geometry, &part, &[]).is_some()
+/// Entries that can't have as many GPUs as they want, and why.
+fn shortages(shared: &[SharedGoal], classes: &[Class<'_>], misfits: &BTreeMap<usize, Block>) -> Vec<Block> {
+    let blocks = shared.iter().map(|entry| {
+        let class = classes.iter().position(|c| c.like.goal == entry.goal && c.like.eligible == entry.eligible);
+        class.and_then(|at| misfits.get(&at)).cloned().unwrap_or_else(|| Block {
+            code: BlockCode::TooFewGpus,
+            message: format!("it wants {} of the {} GPUs that are left for it", entry.count, entry.eligible.len()),
+            object: entry.source.to_string(),
+            hint: "lower its count, or take GPUs out of other entries".to_owned(),
+        })
     });
-    let part: Vec<Wanted> = subset(fits.unwrap_or(0)).filter_map(|i| wanted.get(i).cloned()).collect();
-    (message, format!("the closest that fits: {}", list(&part)))
+    let mut blocks: Vec<Block> = blocks.collect();
+    // Equal entries don't fit for one reason.
+    blocks.dedup();
+    blocks
 }
 
 /// How messages name a GPU.

@@ -9,7 +9,8 @@ use super::drawing::{self, Bar};
 use super::paint::{ALARM, CREATE, FAINT, HINT, PLAIN, paint};
 use super::{Style, step, words};
 use crate::model::{Geometry, GpuProfile, Placement};
-use crate::plan::fit::{self, Misfit};
+use crate::plan::fit;
+use crate::plan::misfit::Misfit;
 use crate::plan::placement::Want;
 
 /// More other layouts than this are not shown unless asked for by `-o wide`.

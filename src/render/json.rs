@@ -9,7 +9,8 @@ use crate::model::memory::Suspension;
 use crate::model::observed::{ObservedCluster, ObservedGpu, ObservedNode};
 use crate::model::plan::{FORMAT_VERSION, NodeState};
 use crate::model::{Block, Desired, Geometry, Observed, Placement, Plan, ProfileName, Revision};
-use crate::plan::fit::{self, Misfit};
+use crate::plan::fit;
+use crate::plan::misfit::Misfit;
 use crate::plan::placement::Want;
 
 /// A plan as JSON: what `plan --out` saves and [`super::saved`] reads.

@@ -7,6 +7,7 @@ use super::step::{self, Names};
 use super::words;
 use crate::model::plan::{BindingReport, ClusterPlan, Disruption, DisruptionKind, NodeState, Summary, Verdict};
 use crate::model::{Block, NodePlan, Plan, Revision, StepKind};
+use crate::plan::cost;
 
 /// A plan as text, with colours.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -145,8 +146,13 @@ fn totals(plan: &Plan) -> String {
         parts.push(format!("{waiting} waiting"));
     }
     parts.push(if blocked == 0 { "nothing blocked".to_owned() } else { format!("{blocked} blocked") });
-    let proven = !idle && blocked == 0 && !plan.nodes.is_empty() && plan.nodes.iter().all(|node| node.optimal);
-    let proof = if proven { " No plan moves fewer." } else { "" };
+    let told = !idle && blocked == 0 && !plan.nodes.is_empty();
+    let least: u64 = plan.nodes.iter().map(|node| node.lower_bound / cost::USER).sum();
+    let proof = match plan.nodes.iter().all(|node| node.optimal) {
+        true if told => " No plan moves fewer.".to_owned(),
+        false if told && least > 0 => format!(" No plan moves fewer than {least}."),
+        _ => String::new(),
+    };
     format!("{} {}.{proof}\n", paint(STRONG, "Plan:"), parts.join(", "))
 }
 

@@ -226,6 +226,7 @@ fn a_file_that_would_come_to_harm_is_left_as_it_is() {
         ("gone", "nodes = [\"n1\"]\n[[gpu]]\nindex = [7]\ninstances = [\"7g\"]\n"),
         ("inline", "nodes = [\"n1\"]\ngpu = [{ index = [0], instances = [\"7g\"] }]\n"),
         ("tie", "nodes = [\"n1\"]\n[[gpu]]\ninstances = [\"7g\"]\n[[gpu]]\nmig = false\n"),
+        ("dotted", "nodes = [\"n1\"]\n[[gpu]]\ninstances.7g = 1 # all of it\n"),
         ("broken", "nodes = [\"n1\"]\n[[gpu]]\nindx = [7]\n"),
     ];
     let mut told = Vec::new();

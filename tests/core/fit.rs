@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sectile::model::{Geometry, ProfileName, catalogue};
-use sectile::plan::fit::{chosen, explain, layouts, places};
+use sectile::plan::fit::{chosen, layouts, places};
+use sectile::plan::misfit::explain;
 use sectile::plan::placement::{Occupancy, Want};
 
 /// What lies where: profile by start.
@@ -13,7 +14,7 @@ type Layout = BTreeMap<u32, usize>;
 fn all(geometry: &Geometry, profiles: &BTreeSet<usize>) -> BTreeMap<Vec<usize>, BTreeSet<Layout>> {
     fn from(
         at: u32,
-        occupancy: &mut Occupancy<'_>,
+        occupancy: &mut Occupancy,
         geometry: &Geometry,
         profiles: &BTreeSet<usize>,
         layout: &mut Layout,

@@ -344,7 +344,6 @@ fn after_a_reboot_it_is_known_where_instances_lay() {
 }
 
 #[test]
-#[ignore = "the optimum does not look at what is recorded yet"]
 fn after_a_reboot_instances_come_back_where_they_were() {
     let (run, lay) = rebooted();
     let gpu = &run.apply().after.nodes["n"].gpus[0];

@@ -13,8 +13,12 @@ const PAGE: &str = "packaging/doc/diagnostics.md";
 /// What reads other people's files, and tells what is wrong with them.
 const READERS: [&str; 4] = ["src/config", "src/sim/fleet", "src/sim/state.rs", "src/render/saved.rs"];
 
-/// Sentences that no golden can have: what vanishes does so between two calls.
-const UNSEEN: [&str; 2] = ["this vanished while the tree was read", "try again"];
+/// Sentences that no golden can have: what vanishes does so between two calls, no simulated GPU is without MIG, and
+/// what is rewritten was read before.
+const UNSEEN: [&str; 4] =
+    ["this vanished while the tree was read", "try again", "it has no MIG", "its form is not understood"];
+/// What writes: its texts are TOML.
+const WRITER: &str = "src/config/write.rs";
 
 fn files(path: &Path, suffix: &str) -> Vec<PathBuf> {
     if path.is_dir() {
@@ -91,7 +95,8 @@ fn every_sentence_of_the_readers_stands_in_a_golden() {
     let goldens: String = goldens().into_iter().map(|(_, text)| text).collect();
     let mut missing = BTreeSet::new();
     let mut count = 0;
-    for path in READERS.iter().flat_map(|path| files(&Path::new(ROOT).join(path), ".rs")) {
+    let files = READERS.iter().flat_map(|path| files(&Path::new(ROOT).join(path), ".rs"));
+    for path in files.filter(|path| *path != Path::new(ROOT).join(WRITER)) {
         // Words alone are keys; what has a space is for people.
         for text in texts(&fs::read_to_string(&path).unwrap()).iter().filter(|text| text.contains(' ')) {
             count += 1;

@@ -378,6 +378,82 @@ fn a_plan_that_keeps_less_than_it_could_is_caught() {
     assert!(found.contains(&Invariant::KeptMost), "{found:?}");
 }
 
+/// A plan held against another view of the same node.
+fn seen_otherwise(instances: &str, change: impl Fn(&mut Observed)) -> BTreeSet<Invariant> {
+    let (desired, mut observed, plan) = run(&tree(instances, "")).plan();
+    assert!(found(&desired, &observed, &plan).is_empty() && plan.nodes[0].blocked.is_empty());
+    change(&mut observed);
+    found(&desired, &observed, &plan)
+}
+
+#[test]
+fn a_plan_that_does_not_put_back_what_was_recorded_is_caught() {
+    let was = |start| {
+        move |observed: &mut Observed| {
+            let gpu = &mut observed.nodes.get_mut("n").unwrap().gpus[0];
+            gpu.recorded = vec![sectile::model::Recorded { profile: "1g.10gb".parse().unwrap(), start }];
+        }
+    };
+    // The 1g.10gb is made at 6, and could be made at 5 and nowhere below.
+    let wanted = "instances = [\"2g\", \"2g\", \"1g\"]";
+    assert_eq!(seen_otherwise(wanted, was(6)), BTreeSet::new());
+    assert_eq!(seen_otherwise(wanted, was(5)), BTreeSet::from([Invariant::KeptMost]));
+    assert_eq!(seen_otherwise(wanted, was(3)), BTreeSet::new());
+}
+
+#[test]
+fn a_plan_that_disturbs_two_where_one_would_do_is_caught() {
+    let fleet = "[[node]]\nname = \"n\"\ncluster = false\n[[node.gpu]]\nmodel = \"h100-80gb-sxm\"\ninstances = [\
+                 { profile = \"2g.20gb\", start = 0, users = [\"process:1/a\"] }, \
+                 { profile = \"2g.20gb\", start = 2, users = [\"process:2/b\"] }, { profile = \"3g.40gb\", start = 4 }]\n\
+                 [[node.gpu]]\nmodel = \"h100-80gb-sxm\"\ninstances = [{ profile = \"2g.20gb\", start = 0 }]\n";
+    let layout =
+        "nodes = [\"n\"]\n[[gpu]]\nindex = [0]\ninstances = [\"2g\", \"3g\"]\n[[gpu]]\nindex = [1]\ninstances = []\n";
+    let policy = "nodes = [\"*\"]\n[protect]\nprocesses = \"terminate\"\n";
+    let (desired, mut observed, plan) =
+        Run::new(fleet, &[("layouts/n.toml", layout), ("policies/p.toml", policy)]).plan();
+    let moved = |plan: &Plan| plan.nodes[0].disruptions.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    assert_eq!(moved(&plan), ["2"]);
+    assert!(!found(&desired, &observed, &plan).contains(&Invariant::KeptMost));
+    // The first is disturbed in any case where it is also on the other GPU, so that it might as well lose both.
+    let gpus = &mut observed.nodes.get_mut("n").unwrap().gpus;
+    gpus[1].instances[0].compute[0].users = gpus[0].instances[0].compute[0].users.clone();
+    assert!(found(&desired, &observed, &plan).contains(&Invariant::KeptMost));
+    let again = sectile::plan::plan(&desired, &observed, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(moved(&again), ["1"]);
+    assert_eq!(found(&desired, &observed, &again), BTreeSet::new());
+}
+
+#[test]
+fn a_cost_that_is_not_the_lists_is_caught() {
+    let (desired, observed, plan) = run(&tree(WHOLE, "")).plan();
+    for change in [1, 100, 10_000] {
+        let mut mutant = plan.clone();
+        mutant.nodes[0].cost += change;
+        mutant.nodes[0].lower_bound += change;
+        assert_eq!(found(&desired, &observed, &mutant), BTreeSet::from([Invariant::Sums]));
+    }
+}
+
+#[test]
+fn an_entry_on_a_gpu_that_loses_more_than_another_is_caught() {
+    // The second GPU is idle, so that nobody moves.
+    let layout = |rest: &str| {
+        let text = format!("nodes = [\"n\"]\n[[gpu]]\n{rest}instances = [\"7g\"]\n");
+        [("layouts/n.toml", text), ("policies/p.toml", "nodes = [\"*\"]\n".to_owned())]
+    };
+    let (desired, observed, plan) = run(&layout("count = 1\n")).plan();
+    assert_eq!(plan.nodes[0].gpus.iter().map(|g| g.managed).collect::<Vec<_>>(), [false, true]);
+    assert!(found(&desired, &observed, &plan).is_empty());
+    let first = tree("instances = [\"7g\"]", "");
+    let (_, _, mut other) = run(&first).plan();
+    other.nodes[0].gpus[0].source.clone_from(&plan.nodes[0].gpus[1].source);
+    other.nodes[0].gpus[1].managed = false;
+    other.nodes[0].gpus[1].source = None;
+    assert_eq!(other.nodes[0].blocked, []);
+    assert!(found(&desired, &observed, &other).contains(&Invariant::KeptMost));
+}
+
 #[test]
 fn what_is_destroyed_to_be_made_again_is_caught() {
     let (desired, observed, mut plan) = run(&tree("instances = [\"2g\", \"2g\"]", "")).plan();

@@ -2,8 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sectile::model::{Geometry, Placement, catalogue};
-use sectile::plan::placement::{Have, Want, best};
+use sectile::model::{
+    Desired, Geometry, Goal, NodePlan, Observed, Placement, Recorded, SharedGoal, Source, Wanted, catalogue,
+};
+use sectile::plan::assignment::{Offer, assign, classes};
+use sectile::plan::crowd::{Crowd, Load};
+use sectile::plan::placement::{Have, Score, Want, best};
+
+use super::fleets::Run;
 
 /// The first geometry of the counted figures: profiles 1g 2g 3g 4g 7g of an A100 or H100.
 fn plain() -> Geometry {
@@ -65,10 +71,13 @@ fn of_all_10989_pairs_the_planner_keeps_what_an_enumeration_keeps() {
                 let haves: Vec<Have> = now
                     .iter()
                     .enumerate()
-                    .map(|(i, &(profile, start))| Have { profile, start, compute: vec![], weight: weight(i), users: 0 })
+                    .map(|(i, &(profile, start))| {
+                        let load = Load { weight: weight(i), ..Load::default() };
+                        Have { profile, start, compute: vec![], load }
+                    })
                     .collect();
                 let kept = |layout: &Layout| -> u64 {
-                    haves.iter().filter(|h| layout.contains(&(h.profile, h.start))).map(|h| h.weight).sum()
+                    haves.iter().filter(|h| layout.contains(&(h.profile, h.start))).map(|h| h.load.weight).sum()
                 };
                 let most = all.iter().filter(|l| multiset(l) == *target).map(kept).max().unwrap();
                 let wants: Vec<Want> = target
@@ -80,9 +89,9 @@ fn of_all_10989_pairs_the_planner_keeps_what_an_enumeration_keeps() {
                 assert!(all.contains(&chosen), "{chosen:?} is no legal layout");
                 assert_eq!(multiset(&chosen), *target);
                 assert_eq!(kept(&chosen), most, "from {now:?} to {target:?}");
-                let total: u64 = haves.iter().map(|h| h.weight).sum();
+                let total: u64 = haves.iter().map(|h| h.load.weight).sum();
                 assert_eq!(found.score.lost, total - most);
-                assert_eq!(found.kept.iter().map(|&k| haves[k].weight).sum::<u64>(), most);
+                assert_eq!(found.kept.iter().map(|&k| haves[k].load.weight).sum::<u64>(), most);
                 if weighting == 0 {
                     let claimed: u64 =
                         multiset(now).iter().map(|(p, n)| u64::from(*n.min(target.get(p).unwrap_or(&0)))).sum();
@@ -123,16 +132,15 @@ fn the_whole_key_is_optimal_on_every_pair_of_an_a30() {
                     profile,
                     start,
                     compute: vec![],
-                    weight: [1, 10_001][i % 2],
-                    users: (i % 2) as u32,
+                    load: Load { weight: [1, 10_001][i % 2], users: (i % 2) as u32, groups: 0 },
                 })
                 .collect();
             let key = |layout: &Layout| {
                 let lost = haves.iter().filter(|h| !layout.contains(&(h.profile, h.start)));
                 let kept = haves.len() as u64 - lost.clone().count() as u64;
                 (
-                    lost.clone().map(|h| h.weight).sum::<u64>(),
-                    lost.map(|h| u64::from(h.users)).sum::<u64>(),
+                    lost.clone().map(|h| h.load.weight).sum::<u64>(),
+                    lost.map(|h| u64::from(h.load.users)).sum::<u64>(),
                     layout.len() as u64 - kept,
                     std::cmp::Reverse(free(layout)),
                 )
@@ -147,4 +155,111 @@ fn the_whole_key_is_optimal_on_every_pair_of_an_a30() {
             assert_eq!(key(&chosen), least, "from {now:?} to {target:?}");
         }
     }
+}
+
+fn planned(desired: &Desired, observed: &Observed) -> NodePlan {
+    let plan = sectile::plan::plan(desired, observed, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(sectile::plan::check::check(desired, observed, &plan), []);
+    plan.nodes.into_iter().next().unwrap()
+}
+
+/// One H100 without cluster, on which nothing is in use.
+fn one(instances: &str, wanted: &str) -> (Desired, Observed) {
+    let fleet = format!(
+        "[[node]]\nname = \"n\"\ncluster = false\n[[node.gpu]]\nmodel = \"h100-80gb-sxm\"\nmig = true\ninstances = [{instances}]\n"
+    );
+    let layout = format!("nodes = [\"n\"]\n[[gpu]]\ninstances = [{wanted}]\n");
+    let policy = "nodes = [\"*\"]\n[protect]\nprocesses = \"terminate\"\n";
+    let run = Run::new(&fleet, &[("layouts/n.toml", &layout), ("policies/p.toml", policy)]);
+    let observed = run.observe();
+    (run.resolve(&observed), observed)
+}
+
+/// Whatever lay there when the node last converged lies there again after a reboot, in whatever order the tree has it.
+#[test]
+fn after_a_reboot_every_layout_comes_back() {
+    let geometry = plain();
+    let (mut desired, mut observed) = one("", "");
+    let mut layouts = 0;
+    for was in filled(&geometry) {
+        layouts += 1;
+        let name = |p: usize| geometry.profiles[p].name;
+        let gpu = &mut observed.nodes.get_mut("n").unwrap().gpus[0];
+        gpu.geometry = Some(geometry.clone().into());
+        gpu.recorded = was.iter().map(|&(p, start)| Recorded { profile: name(p), start }).collect();
+        for turn in 0..was.len() {
+            let mut wants: Vec<Wanted> =
+                was.iter().map(|&(p, _)| Wanted { profile: name(p), start: None, compute: None }).collect();
+            wants.rotate_left(turn);
+            let uuid = observed.nodes["n"].gpus[0].uuid.clone();
+            desired.nodes.get_mut("n").unwrap().gpus.get_mut(&uuid).unwrap().goal = Goal::Instances(wants);
+            let plan = planned(&desired, &observed);
+            let then: Layout = plan.gpus[0]
+                .create
+                .iter()
+                .map(|i| (geometry.profiles.iter().position(|p| p.name == i.profile).unwrap(), i.start))
+                .collect();
+            assert_eq!(then, was);
+        }
+    }
+    assert_eq!(layouts, 297);
+}
+
+fn filled(geometry: &Geometry) -> BTreeSet<Layout> {
+    layouts(geometry).into_iter().filter(|layout| !layout.is_empty()).collect()
+}
+
+/// What keeps most need not disturb fewest: then nothing is called proved, and the bound is told.
+#[test]
+fn three_instances_of_one_user_outweigh_those_of_two_and_the_bound_says_that_one_would_do() {
+    let on =
+        |start: u32, pid: u32| format!("{{ profile = \"1g.10gb\", start = {start}, users = [\"process:{pid}/x\"] }}");
+    let instances = [on(0, 1), on(1, 1), on(2, 1), on(4, 2), on(5, 3)].join(", ");
+    let (desired, observed) = one(&instances, "\"3g\", \"1g\", \"1g\", \"1g\"");
+    let plan = planned(&desired, &observed);
+    let moved: Vec<&str> = plan.disruptions.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(moved, ["2", "3"]);
+    assert_eq!((plan.cost, plan.lower_bound, plan.optimal), (20_103, 10_100, false));
+}
+
+/// So many different entries that not every way to share the GPUs among them can be followed.
+#[test]
+fn where_too_many_ways_are_open_the_choice_is_legal_and_nothing_is_called_proved() {
+    let n = 15;
+    let uuid = |g: usize| format!("GPU-{g:02}");
+    let entry = |at: usize| SharedGoal {
+        goal: Goal::Instances(Vec::new()),
+        count: 1,
+        // Each may have all but one, so that all are different.
+        eligible: (0..n).filter(|g| *g != at).map(uuid).collect(),
+        source: Source { file: "layouts/n.toml".to_owned(), line: at as u32 + 1 },
+    };
+    let entries: Vec<SharedGoal> = (0..n).map(entry).collect();
+    let classes = classes(&entries);
+    assert_eq!(classes.len(), n);
+    // An entry costs most on the GPU behind it in the circle, and nothing on the one before it.
+    let menu = |g: usize| -> Vec<Offer> {
+        let offers = (0..n).filter(|at| *at != g).map(|at| {
+            let lost = ((g + n - at) % n * 7 % n) as u64;
+            Offer { class: Some(at), score: Score { lost, ..Score::default() }, groups: 0 }
+        });
+        offers.collect()
+    };
+    let menus: Vec<Vec<Offer>> = (0..n).map(menu).collect();
+    let crowd = Crowd::default();
+    let found = assign(&classes, &menus, &crowd).unwrap();
+    assert!(!found.exact);
+    let given: BTreeSet<usize> = found.picks.iter().map(|pick| pick.unwrap().entry.unwrap()).collect();
+    assert_eq!(given.len(), n);
+    for (g, pick) in found.picks.iter().enumerate() {
+        assert_ne!(pick.unwrap().entry, Some(g));
+    }
+    assert_eq!(assign(&classes, &menus, &crowd).unwrap().picks, found.picks);
+    // One fewer, and everything is looked at.
+    let few: Vec<Vec<Offer>> =
+        menus.iter().take(9).map(|m| m.iter().filter(|o| o.class < Some(9)).copied().collect()).collect();
+    let entries: Vec<SharedGoal> = (0..9)
+        .map(|at| SharedGoal { eligible: (0..9).filter(|g| *g != at).map(uuid).collect(), ..entry(at) })
+        .collect();
+    assert!(assign(&sectile::plan::assignment::classes(&entries), &few, &crowd).unwrap().exact);
 }

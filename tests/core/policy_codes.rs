@@ -1,18 +1,16 @@
 //! Every code of the closed list is reached by something that may well happen, and says what to do about it.
 
 use jiff::Timestamp;
+use sectile::model::memory::{Seated, Suspension, TakenUp};
 use sectile::model::observed::Known;
 use sectile::model::plan::BlockCode;
-use sectile::model::{Block, Desired, Observed, Plan};
-use sectile::plan;
+use sectile::model::{Block, Desired, Digest, Observed, Plan};
+use sectile::plan::{self, guards};
 
 use super::defects::{layout, managed, node, run, stateful, unit};
 use super::fleets::Run;
 use super::policy::{annotated, busy, daemon, fleet, lonely, mover, naked, switched, with_data, with_mig_manager};
 use super::ready::{budget, workload};
-
-/// Codes whose scenarios stand elsewhere.
-const ELSEWHERE: [&str; 0] = [];
 
 /// The plan of a run, of which something was seen otherwise, or is gone.
 fn bent(run: &Run, bend: impl Fn(&mut Observed)) -> Plan {
@@ -128,13 +126,29 @@ fn scenario(code: BlockCode) -> Option<Plan> {
             observed.nodes.clear();
             planned(&desired, &observed)
         }
+        "suspended" => bent(&mover().under(""), |observed| {
+            let since = "2026-01-01T00:00:00Z".to_owned();
+            let why = Suspension { reason: "racks move".to_owned(), since, by: None };
+            observed.nodes.get_mut("n").unwrap().suspended = Some(why);
+        }),
+        "mass-removal" => {
+            let (mut desired, observed, _) = mover().under("").plan();
+            let before = TakenUp { digest: Digest::of([]), layouts: 3, bindings: Default::default() };
+            let block = guards::removal(&before, &TakenUp { layouts: 0, ..before.clone() }).unwrap();
+            guards::hold_tree(&mut desired, &block);
+            planned(&desired, &observed)
+        }
+        "inventory-changed" => bent(&mover().under(""), |observed| {
+            let node = observed.nodes.get_mut("n").unwrap();
+            node.inventory = vec![Seated { index: 0, pci: "00000000:FF:00.0".to_owned(), uuid: "GPU-0".to_owned() }];
+        }),
         _ => return None,
     })
 }
 
 #[test]
 fn every_code_is_reached_and_tells_its_object_and_a_way_out() {
-    for code in BlockCode::ALL.iter().filter(|code| !ELSEWHERE.contains(&code.word())) {
+    for code in BlockCode::ALL {
         let plan = scenario(*code).unwrap_or_else(|| panic!("no scenario yields {code}"));
         let waiting = || plan.nodes.iter().flat_map(|node| &node.waiting);
         let blocked = || plan.nodes.iter().flat_map(|node| &node.blocked).chain(&plan.cluster.blocked);

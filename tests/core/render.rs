@@ -219,8 +219,10 @@ Plan: 2 to create, 1 to destroy, 4 kept, 1 pod to move, nothing blocked. No plan
 #[test]
 fn a_plan_that_is_not_proven_does_not_say_so() {
     let mut plan = example();
-    plan.nodes[0].optimal = false;
+    (plan.nodes[0].optimal, plan.nodes[0].lower_bound) = (false, 0);
     assert!(text(&plan).ends_with("1 pod to move, nothing blocked.\n"));
+    plan.nodes[0].lower_bound = 10_100;
+    assert!(text(&plan).ends_with("1 pod to move, nothing blocked. No plan moves fewer than 1.\n"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A layout file that people wrote, of which only what must change is changed.
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, Decor, DocumentMut, Item, Table, Value, value};
 use toml_parser::Source as Lexed;
 use toml_parser::lexer::TokenKind;
 
@@ -229,8 +229,18 @@ fn put(document: &mut DocumentMut, at: usize, gpu: &AsIs) {
         }
     }
     let comments = lost(&before, &document.to_string());
-    let Some(mut key) = table(document, at).and_then(|entry| entry.key_mut(key)) else { return };
-    let decor = key.leaf_decor_mut();
+    let Some(entry) = table(document, at) else { return };
+    // A table with a header of its own has its comments before that.
+    let headed = entry.get(key).and_then(Item::as_table).is_some_and(|table| !table.is_dotted());
+    if let Some(table) = entry.get_mut(key).and_then(Item::as_table_mut).filter(|_| headed) {
+        head(table.decor_mut(), &comments);
+    } else if let Some(mut key) = entry.key_mut(key) {
+        head(key.leaf_decor_mut(), &comments);
+    }
+}
+
+/// Puts comments before what is decorated so.
+fn head(decor: &mut Decor, comments: &[String]) {
     let prefix = decor.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
     let indent = prefix.rsplit('\n').next().unwrap_or_default().to_owned();
     let lines: String = comments.iter().map(|comment| format!("{comment}\n{indent}")).collect();

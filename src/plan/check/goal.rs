@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::desired::{DesiredNode, Goal, GpuGoal, SharedGoal, Wanted};
+use crate::model::desired::{DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
 use crate::model::geometry::{Geometry, Placement};
 use crate::model::observed::{Known, ObservedGpu, ObservedNode, User};
 use crate::model::plan::{Block, DisruptionKind, GpuPlan, NodePlan, PlanInstance, SlotRef, Verdict};
@@ -10,7 +10,7 @@ use crate::model::profile::{ComputeName, ProfileName};
 
 use super::rules::Cluster;
 use super::walk::{End, Paper};
-use super::{Findings, Invariant, rules};
+use super::{Findings, Invariant, key, rules};
 
 pub(super) fn check(
     wanted: &DesiredNode,
@@ -32,10 +32,7 @@ pub(super) fn check(
         let goal = goal_of(wanted, listed);
         match goal {
             None if listed.managed => found.add(Invariant::HandsOff, None, format!("nothing manages {}", gpu.uuid)),
-            Some(goal) if done => {
-                reached(gpu, goal, end, found);
-                kept_most(wanted, cluster, gpu, goal, listed, found);
-            }
+            Some(goal) if done => reached(gpu, goal, end, found),
             _ => {}
         }
     }
@@ -48,13 +45,15 @@ pub(super) fn check(
         }
     }
     disruptions(wanted, seen, plan, end, found);
+    priced(seen, plan, found);
     if done {
+        key::check(wanted, seen, cluster, plan, found);
         bound(wanted, seen, end, found);
     }
 }
 
 /// The goal of a GPU: its own entry's, or that of the shared entry which the plan says it was given.
-fn goal_of<'a>(wanted: &'a DesiredNode, listed: &GpuPlan) -> Option<&'a Goal> {
+pub(super) fn goal_of<'a>(wanted: &'a DesiredNode, listed: &GpuPlan) -> Option<&'a Goal> {
     let own = wanted.gpus.get(&listed.uuid).map(|GpuGoal { goal, .. }| goal);
     let shared = || {
         let of = |s: &&SharedGoal| Some(&s.source) == listed.source.as_ref();
@@ -104,10 +103,10 @@ fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End, done: bool, found: &mut
     }
 }
 
-type Kind = (ProfileName, Option<u32>, Vec<ComputeName>);
+pub(super) type Kind = (ProfileName, Option<u32>, Vec<ComputeName>);
 
 /// What a goal's wants mean on a board.
-fn kinds(geometry: &Geometry, wants: &[Wanted]) -> Option<Vec<Kind>> {
+pub(super) fn kinds(geometry: &Geometry, wants: &[Wanted]) -> Option<Vec<Kind>> {
     let one = |want: &Wanted| {
         let (profile, _) = geometry.resolve(want.profile)?;
         let filling = vec![ComputeName { slices: profile.slices, of: profile.name }];
@@ -151,75 +150,6 @@ fn matches(mut kinds: Vec<Kind>, papers: &[Paper]) -> bool {
     left.is_empty()
 }
 
-/// No legal layout of what is wanted keeps more weight: every heavier subset of what is there fails.
-fn kept_most(
-    wanted: &DesiredNode,
-    cluster: &Cluster<'_>,
-    gpu: &ObservedGpu,
-    goal: &Goal,
-    listed: &GpuPlan,
-    found: &mut Findings,
-) {
-    let is_kept = |at: &Placement| listed.keep.iter().any(|k| k.placement() == *at);
-    if gpu.instances.iter().all(|i| is_kept(&i.placement)) {
-        return;
-    }
-    let Goal::Instances(wants) = goal else { return };
-    let Some(geometry) = &gpu.geometry else { return };
-    let Some(kinds) = kinds(geometry, wants) else { return };
-    let weight = |users: &Known<Vec<User>>| match users {
-        Known::Unknown => super::super::cost::REFUSED,
-        Known::Known(users) => {
-            let of = |u: &User| match rules::spared(wanted, cluster, u) {
-                Some(_) => super::super::cost::REFUSED,
-                None => super::super::cost::USER,
-            };
-            super::super::cost::IDLE + users.iter().map(of).sum::<u64>()
-        }
-    };
-    let all: Vec<(Kind, Placement, u64)> = gpu
-        .instances
-        .iter()
-        .map(|i| {
-            let mut compute: Vec<_> = i.compute.iter().map(|c| c.profile).collect();
-            compute.sort();
-            ((i.profile, None, compute), i.placement, weight(&i.all_users()))
-        })
-        .collect();
-    let kept: u64 = all.iter().filter(|(_, at, _)| is_kept(at)).map(|(.., w)| w).sum();
-    // Boards hold at most 8 instances; past 16 the subsets are too many, and no board is known that has so many.
-    let few = all.len().min(16);
-    for mask in 0..1u32 << few {
-        let chosen: Vec<_> = all.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, x)| x).collect();
-        if chosen.iter().map(|(.., w)| w).sum::<u64>() <= kept {
-            continue;
-        }
-        if keeps(geometry, &kinds, &chosen) {
-            let message = format!("{} could keep more of what is there", gpu.uuid);
-            return found.add(Invariant::KeptMost, None, message);
-        }
-    }
-}
-
-/// Whether the wants can be met with all of `chosen` kept in place.
-fn keeps(geometry: &Geometry, kinds: &[Kind], chosen: &[&(Kind, Placement, u64)]) -> bool {
-    let mut rest: Vec<Kind> = kinds.to_vec();
-    let mut set = Vec::new();
-    for ((profile, _, compute), at, _) in chosen {
-        let fits = |fixed: bool| {
-            move |k: &Kind| k.0 == *profile && k.2 == *compute && k.1 == if fixed { Some(at.start) } else { None }
-        };
-        // A want that is fixed to this very place is met by it alone, so it is taken first.
-        let Some(i) = rest.iter().position(fits(true)).or_else(|| rest.iter().position(fits(false))) else {
-            return false;
-        };
-        rest.remove(i);
-        set.push((*profile, *at));
-    }
-    let rest: Vec<_> = rest.into_iter().map(|(profile, start, _)| (profile, start)).collect();
-    rules::illegal(geometry, &set).is_none() && rules::completes(geometry, &mut set, &rest)
-}
-
 /// Everybody who is moved is listed as such, and had to be.
 fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: &End, found: &mut Findings) {
     let users: BTreeSet<User> = plan
@@ -260,6 +190,50 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
     }
 }
 
+/// What the plan says that it costs is what its lists cost.
+fn priced(seen: &ObservedNode, plan: &NodePlan, found: &mut Findings) {
+    let unknown = |gpu: &ObservedGpu, listed: &GpuPlan| {
+        let goes = |at: &Placement| listed.destroy.iter().any(|gone| gone.placement() == *at);
+        let gone = gpu.instances.iter().filter(|i| goes(&i.placement) && i.all_users().known().is_none()).count();
+        let first = !listed.create.is_empty() && listed.keep.is_empty();
+        gone + usize::from((first || listed.mig.now != listed.mig.then) && gpu.users.known().is_none())
+    };
+    let unknown: usize = seen.gpus.iter().zip(&plan.gpus).map(|(gpu, listed)| unknown(gpu, listed)).sum();
+    let switches = plan.gpus.iter().filter(|g| g.mig.now != g.mig.then).count() as u64;
+    let changes = plan.gpus.iter().map(|g| g.destroy.len() + g.create.len()).sum::<usize>() as u64;
+    let mut cost = (plan.disruptions.len() + unknown) as u64 * 10_000 + changes + switches * 10;
+    if !plan.steps.is_empty() || changes + switches > 0 {
+        cost += 100;
+    }
+    if plan.cost != cost {
+        found.add(Invariant::Sums, None, format!("its cost is {cost}, and it says {}", plan.cost));
+    }
+}
+
+/// Units and commands that hold something else than their binding says, by the names that messages have for users.
+pub(super) fn restless(wanted: &DesiredNode, seen: &ObservedNode) -> BTreeSet<String> {
+    let mut restless = BTreeSet::new();
+    for binding in &wanted.bindings {
+        let (user, active) = match &binding.target {
+            Target::Kubernetes { .. } => continue,
+            Target::Systemd { unit, .. } => {
+                (User::Unit(unit.clone()), seen.units.get(unit).is_some_and(|unit| unit.active))
+            }
+            Target::Command { .. } => (User::Command(binding.name.clone()), false),
+        };
+        let geometries = || seen.gpus.iter().filter_map(|gpu| gpu.geometry.as_ref());
+        let meant = geometries().find_map(|g| g.resolve(binding.profile)).map_or(binding.profile, |(p, _)| p.name);
+        let instances = seen.gpus.iter().flat_map(|gpu| &gpu.instances);
+        let held = instances.filter(|i| i.all_users().known().is_some_and(|users| users.contains(&user)));
+        let held: Vec<ProfileName> = held.map(|i| i.profile).collect();
+        let right = held.len() == binding.per_replica as usize && held.iter().all(|p| *p == meant);
+        if !right && (active || !held.is_empty()) {
+            restless.insert(user.to_string());
+        }
+    }
+    restless
+}
+
 /// Whether a unit or command holds exactly what it is bound to now.
 fn holds_its_own(wanted: &DesiredNode, seen: &ObservedNode, user: &User) -> bool {
     wanted.bindings.iter().filter(|b| names(&b.target, &b.name, user)).all(|binding| {
@@ -274,10 +248,10 @@ fn holds_its_own(wanted: &DesiredNode, seen: &ObservedNode, user: &User) -> bool
     })
 }
 
-fn names(target: &crate::model::Target, binding: &str, user: &User) -> bool {
+fn names(target: &Target, binding: &str, user: &User) -> bool {
     match (target, user) {
-        (crate::model::Target::Systemd { unit, .. }, User::Unit(name)) => unit == name,
-        (crate::model::Target::Command { .. }, User::Command(name)) => binding == name,
+        (Target::Systemd { unit, .. }, User::Unit(name)) => unit == name,
+        (Target::Command { .. }, User::Command(name)) => binding == name,
         _ => false,
     }
 }
@@ -295,8 +269,8 @@ fn alike(have: ProfileName, want: ProfileName) -> bool {
 fn bound(wanted: &DesiredNode, seen: &ObservedNode, end: &End, found: &mut Findings) {
     for binding in &wanted.bindings {
         let user = match &binding.target {
-            crate::model::Target::Systemd { unit, .. } if seen.units.contains_key(unit) => User::Unit(unit.clone()),
-            crate::model::Target::Command { .. } => User::Command(binding.name.clone()),
+            Target::Systemd { unit, .. } if seen.units.contains_key(unit) => User::Unit(unit.clone()),
+            Target::Command { .. } => User::Command(binding.name.clone()),
             _ => continue,
         };
         let held = end.gpus.values().flatten().filter(|p| p.users.as_ref().is_some_and(|u| u.contains(&user)));

@@ -1,11 +1,12 @@
 //! Derives the invariants of any plan again, from what is desired and observed, without the planner's code.
 //!
 //! It runs on every plan before the plan is shown or carried out. `walk` carries the steps out on paper and looks at
-//! every prefix; `goal` looks at where they lead and whether less would have done.
+//! every prefix; `goal` looks at where they lead, and `key` whether less would have done.
 
 mod closure;
 mod goal;
 mod guards;
+mod key;
 mod rules;
 mod turns;
 mod walk;
@@ -48,7 +49,7 @@ crate::model::plan::closed_list! {
         Budgets = "budgets",
         /// The steps lead where the tree says, and the lists of each GPU say the same.
         Target = "target",
-        /// No legal layout of what is wanted keeps more.
+        /// No legal layout of what is wanted keeps more, or puts more back where it was.
         KeptMost = "kept-most",
         /// Nothing is done only to be undone.
         Needless = "needless",

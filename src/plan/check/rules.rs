@@ -47,17 +47,24 @@ pub(super) fn illegal(geometry: &Geometry, set: &[(ProfileName, Placement)]) -> 
     None
 }
 
-/// Whether wants can be added to a set, by trying every placement of each.
+/// Whether wants can be added to a set, by trying every placement of each, and so many of them where `recorded` says.
 pub(super) fn completes(
     geometry: &Geometry,
     set: &mut Vec<(ProfileName, Placement)>,
     rest: &[(ProfileName, Option<u32>)],
+    recorded: &[(ProfileName, u32)],
+    least: usize,
 ) -> bool {
+    if rest.len() < least {
+        return false;
+    }
     let Some(((name, fixed), rest)) = rest.split_first() else { return illegal(geometry, set).is_none() };
     let Some(profile) = geometry.profiles.iter().find(|p| p.name == *name) else { return false };
     profile.starts.iter().filter(|start| fixed.is_none_or(|fixed| fixed == **start)).any(|&start| {
         set.push((*name, Placement { start, size: profile.size }));
-        let fine = illegal(geometry, set).is_none() && completes(geometry, set, rest);
+        let back = usize::from(recorded.contains(&(*name, start)));
+        let fine =
+            illegal(geometry, set).is_none() && completes(geometry, set, rest, recorded, least.saturating_sub(back));
         set.pop();
         fine
     })
@@ -90,7 +97,7 @@ pub(super) fn spared(wanted: &DesiredNode, cluster: &Cluster<'_>, user: &User) -
     let policy = wanted.policy.as_ref().unwrap_or(&defaults);
     match user {
         User::Pod { namespace, name } => {
-            let pod = cluster.pod(namespace, name)?;
+            let Some(pod) = cluster.pod(namespace, name) else { return Some("unknown to the API server") };
             if pod.phase == PodPhase::Terminating { None } else { spared_pod(policy, pod) }
         }
         User::Unit(name) => {

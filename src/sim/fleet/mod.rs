@@ -96,14 +96,14 @@ impl std::error::Error for FleetErrors {}
 /// Reads a fleet file into the world that it describes, settled: the cluster has made and placed the pods that the
 /// file does not name. `name` is what messages call the file. All that is wrong is told at once.
 pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
-    // Only what is right is read in pieces: where something is wrong, the whole file tells what and where.
-    if let Some(world) = pieces::read(text).and_then(|entries| built(entries, text).ok()) {
-        return Ok(world);
-    }
     let mut problems = read::Problems::default();
     if let Some(span) = deep::too_deep(text) {
         problems.add(span, "keys are nested too deep");
         return Err(told(name, text, problems));
+    }
+    // Only what is right is read in pieces: where something is wrong, the whole file tells what and where.
+    if let Some(world) = pieces::read(text).and_then(|entries| built(entries, text).ok()) {
+        return Ok(world);
     }
     let (document, syntax) = DeTable::parse_recoverable(text);
     // What follows a syntax error is mostly its consequence.
