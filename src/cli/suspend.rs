@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
 
-use crate::model::memory::Suspension;
+use crate::model::observed::Suspension;
 use crate::model::plan::FORMAT_VERSION;
 
 use super::args::{Global, Output, Resume, Suspend};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Digest;
-use super::observed::{ObservedGpu, ObservedNode, Recorded};
+use super::observed::{ObservedGpu, ObservedNode, Recorded, Seated, Suspension};
 
 /// Everything that is remembered. Nothing of a thing: it is seen for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,35 +39,6 @@ pub struct NodeMemory {
     pub placements: BTreeMap<String, Vec<Recorded>>,
     /// Whether reconciling is suspended.
     pub suspended: Option<Suspension>,
-}
-
-/// A GPU and where it sits. What `index` means hangs on the whole list of them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Seated {
-    /// The index in PCI order.
-    pub index: u32,
-    /// The PCI bus id.
-    pub pci: String,
-    /// `GPU-…`.
-    pub uuid: String,
-}
-
-/// Somebody stopped reconciling a node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Suspension {
-    /// Why.
-    pub reason: String,
-    /// RFC 3339.
-    pub since: String,
-    /// Who, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub by: Option<String>,
-}
-
-impl Seated {
-    fn of(gpu: &ObservedGpu) -> Seated {
-        Seated { index: gpu.index, pci: gpu.pci.clone(), uuid: gpu.uuid.clone() }
-    }
 }
 
 impl Memory {

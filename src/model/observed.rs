@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{Geometry, Placement};
-use super::memory::{Seated, Suspension};
 use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
@@ -213,6 +212,36 @@ pub struct GpuInstance {
     pub compute: Vec<ComputeInstance>,
     /// Processes on the GPU instance that belong to no compute instance's users, or that could not be asked for.
     pub users: Known<Vec<User>>,
+}
+
+/// A GPU and where it sits. What `index` means hangs on the whole list of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Seated {
+    /// The index in PCI order.
+    pub index: u32,
+    /// The PCI bus id.
+    pub pci: String,
+    /// `GPU-…`.
+    pub uuid: String,
+}
+
+impl Seated {
+    /// Where a GPU sits now.
+    pub fn of(gpu: &ObservedGpu) -> Seated {
+        Seated { index: gpu.index, pci: gpu.pci.clone(), uuid: gpu.uuid.clone() }
+    }
+}
+
+/// Somebody stopped reconciling a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Why.
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+    /// Who, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
 }
 
 /// Where an instance lay when the node last converged.

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
-use super::memory::Suspension;
-use super::observed::Gap;
+use super::observed::{Gap, Suspension};
 use super::policy::ClientRef;
 use super::profile::{ComputeName, ProfileName};
 

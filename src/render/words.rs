@@ -2,7 +2,7 @@
 
 use super::paint::{ALARM, CHANGE, FAINT, HINT, paint};
 use super::step::Names;
-use crate::model::memory::Suspension;
+use crate::model::observed::Suspension;
 use crate::model::plan::{NodeState, PlanInstance};
 use crate::model::{Block, Gap, NodePlan, ProfileName, Source, User};
 

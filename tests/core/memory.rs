@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sectile::config::{NodeFacts, resolve};
-use sectile::model::memory::{Suspension, TakenUp, difference};
+use sectile::model::memory::{TakenUp, difference};
+use sectile::model::observed::Suspension;
 use sectile::model::plan::{BlockCode, NodeState, StepKind};
 use sectile::model::{Digest, NodePlan, Observed, ObservedGpu, Plan};
 use sectile::plan::check::check;

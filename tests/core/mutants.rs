@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use sectile::model::memory::Suspension;
+use sectile::model::observed::Suspension;
 use sectile::model::plan::{Block, BlockCode, Guard, Scope};
 use sectile::model::{Desired, NodePlan, Observed, Plan, Step, StepKind};
 use sectile::plan::check::{Invariant, Violation, check};

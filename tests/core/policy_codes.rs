@@ -1,8 +1,8 @@
 //! Every code of the closed list is reached by something that may well happen, and says what to do about it.
 
 use jiff::Timestamp;
-use sectile::model::memory::{Seated, Suspension, TakenUp};
-use sectile::model::observed::Known;
+use sectile::model::memory::TakenUp;
+use sectile::model::observed::{Known, Seated, Suspension};
 use sectile::model::plan::BlockCode;
 use sectile::model::{Block, Desired, Digest, Observed, Plan};
 use sectile::plan::{self, guards};
