@@ -141,7 +141,7 @@ impl Misfit {
     pub fn sentences(&self, model: &str, wanted: &[Wanted]) -> (String, String) {
         let of = |indices: &[usize]| list(indices.iter().filter_map(|&at| wanted.get(at)));
         let together = if self.impossible.len() > 1 { " together" } else { "" };
-        let message = format!("{} can't lie on a {model}{together}", of(&self.impossible));
+        let message = format!("{} can't lie on {model}{together}", of(&self.impossible));
         (message, format!("the closest that fits: {}", of(&self.closest)))
     }
 }

@@ -259,11 +259,11 @@ fn block(gpu: &ObservedGpu, code: BlockCode, message: String, hint: String) -> B
 
 fn geometry(gpu: &ObservedGpu) -> Result<&Geometry, Box<Block>> {
     if !gpu.mig.capable {
-        let message = format!("a {} has no MIG", gpu.model);
+        let message = format!("{} has no MIG", gpu.model);
         return Err(block(gpu, BlockCode::NotCapable, message, "take this GPU out of the layout".to_owned()));
     }
     gpu.geometry.as_deref().ok_or_else(|| {
-        let message = format!("neither the driver nor the catalogue tells what a {} can be cut into", gpu.model);
+        let message = format!("neither the driver nor the catalogue tells what {} can be cut into", gpu.model);
         let hint = "the driver tells once MIG mode is on: `nvidia-smi -i INDEX -mig 1`".to_owned();
         block(gpu, BlockCode::UnknownGeometry, message, hint)
     })
@@ -296,7 +296,7 @@ fn wants(
         let block = |code, message, hint| block(gpu, code, message, hint);
         let Some((profile, bent)) = geometry.resolve(want.profile) else {
             let offers: Vec<String> = geometry.offers().iter().map(ToString::to_string).collect();
-            let message = format!("a {} offers no {}", gpu.model, want.profile);
+            let message = format!("{} offers no {}", gpu.model, want.profile);
             return Err(block(BlockCode::UnknownProfile, message, format!("it offers {}", offers.join(", "))));
         };
         if bent {
@@ -304,7 +304,7 @@ fn wants(
         }
         if let Some(start) = want.start.filter(|start| !profile.starts.contains(start)) {
             let starts: Vec<String> = profile.starts.iter().map(ToString::to_string).collect();
-            let message = format!("{} can't start at {start} on a {}", profile.name, gpu.model);
+            let message = format!("{} can't start at {start} on {}", profile.name, gpu.model);
             return Err(block(BlockCode::DoesNotFit, message, format!("it can start at {}", starts.join(", "))));
         }
         let filling = || vec![ComputeName::filling(profile.name)];

@@ -101,7 +101,7 @@ fn a_misfit_is_told_in_a_sentence_and_a_hint() {
         .to_vec();
     let wants: Vec<Want> = wanted.iter().map(|w| want(&geometry, &w.profile.to_string(), w.start)).collect();
     let (message, hint) = explain(&geometry, &wants).sentences("H100", &wanted);
-    assert_eq!(message, "2 × 4g can't lie on a H100 together");
+    assert_eq!(message, "2 × 4g can't lie on H100 together");
     assert_eq!(hint, "the closest that fits: 1 × 1g.10gb at 6, 1 × 4g");
     assert_eq!(list([].into_iter()), "nothing");
 }

@@ -146,7 +146,10 @@ fn planned(tree: &Tree, world: World, files: &BTreeMap<String, String>, tampered
     // A world that was tampered with need not be one that can be: then it is enough that the check refuses the plan.
     assert!(broken.is_empty() || tampered, "{broken:?}");
     drawn(&plan);
-    shown(&anstream_free(&render::text::plan(&plan, Style { wide: true })));
+    // Nor are its names, which the command line's printer escapes.
+    if !tampered {
+        shown(&anstream_free(&render::text::plan(&plan, Style { wide: true })));
+    }
     let _ = render::json::status(&resolved.desired, &observed, &plan);
 }
 
