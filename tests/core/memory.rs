@@ -90,7 +90,9 @@ proptest! {
             let kinds = |node: &NodePlan| node.steps.iter().map(|s| s.kind.clone()).collect::<Vec<_>>();
             prop_assert_eq!(kinds(old), kinds(new));
             if old.name != name {
-                prop_assert_eq!(old, new);
+                // It may be another's turn then, or wait for a canary that is suspended.
+                let turns = |node: &NodePlan| node.waiting.iter().any(|b| b.code == BlockCode::Budget);
+                prop_assert!(old == new || turns(old) || turns(new), "{old:?}\n{new:?}");
                 continue;
             }
             prop_assert_eq!((new.state, &new.suspended), (NodeState::Suspended, &Some(suspension())));
