@@ -9,6 +9,7 @@ use crate::config::{Loaded, Tree};
 use crate::execute::journal::{Entry, Record, Standing, standing};
 use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
 use crate::host::journal::FileJournal;
+use crate::model::plan::ClusterPlan;
 use crate::model::policy::Shared;
 use crate::model::{Desired, Digest, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
 use crate::ports::{Cluster as _, Journal as _, Request};
@@ -115,11 +116,13 @@ fn read(path: &Path) -> Result<Plan, Error> {
 fn same_nodes(saved: Plan, fleet: &mut Fleet) -> Plan {
     let of: BTreeSet<String> = saved.nodes.iter().map(|node| node.name.clone()).collect();
     match &fleet.only {
-        Some(only) if only.is_subset(&of) && *only != of => plan::narrow(saved, only),
+        Some(only) if only.is_subset(&of) => plan::narrow(saved, only),
         Some(_) => saved,
         None => {
             let all: BTreeSet<String> = fleet.nodes.keys().cloned().collect();
-            fleet.only = (of != all).then_some(of);
+            // A plan of the only node there is leaves out what belongs to no node, too.
+            let some = of != all || saved.cluster == ClusterPlan::default();
+            fleet.only = some.then_some(of);
             saved
         }
     }
@@ -442,7 +445,7 @@ impl Work<'_> {
         if sound {
             let managed = plan.nodes.iter().flat_map(|node| &node.gpus).filter(|gpu| gpu.managed);
             let kept: usize = managed.map(|gpu| gpu.keep.len()).sum();
-            let nodes = plan.nodes.len();
+            let nodes = plan.nodes.iter().filter(|node| node.state == NodeState::Converged).count();
             let (nodes_word, kept_word) =
                 (if nodes == 1 { "node" } else { "nodes" }, if kept == 1 { "instance" } else { "instances" });
             text.push_str(&format!(

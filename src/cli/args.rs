@@ -200,7 +200,7 @@ pub struct Apply {
     #[arg(requires = "reason")]
     pub overrides: Vec<Override>,
     /// Why, for the record
-    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT")]
+    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT", value_parser = line)]
     pub reason: Option<String>,
     /// Take a tree up that lost all its layouts or most of its bindings
     #[arg(long, env = "SECTILE_ACCEPT_REMOVAL", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
@@ -214,7 +214,7 @@ pub struct Apply {
 #[derive(Clone, Debug, Args)]
 pub struct Suspend {
     /// Why: shown by plan and status until the node is resumed
-    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT")]
+    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT", value_parser = line)]
     pub reason: String,
     /// Every node
     #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
@@ -343,6 +343,15 @@ pub enum SimFleet {
     Builtin,
     /// A fleet file.
     File(PathBuf),
+}
+
+/// A reason is told within a line, and is there to be read.
+fn line(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a reason says something".to_owned()),
+        text if text.contains(char::is_control) => Err("a reason is one line of text".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 impl FromStr for SimFleet {
@@ -494,5 +503,11 @@ mod tests {
         assert!(parse("sectile apply --override window,budget --reason INC-4711").is_ok());
         assert!(parse("sectile apply --override window").is_err());
         assert!(parse("sectile apply --override protect --reason INC-4711").is_err());
+        for reason in ["", " ", "two\nlines", "\x1b[31m"] {
+            for command in ["sectile suspend --sim", "sectile apply --override window"] {
+                let words = command.split(' ').chain(["--reason", reason]);
+                assert!(Cli::try_parse_from(words).is_err(), "{command} {reason:?}");
+            }
+        }
     }
 }

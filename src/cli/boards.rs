@@ -47,7 +47,9 @@ fn names(board: &'static Board) -> impl Iterator<Item = &'static str> {
 
 /// Everything observed, narrowed to the nodes that were asked for.
 pub(super) fn here(global: &Global) -> Result<Observed, Error> {
-    let fleet = Fleet::open(global)?;
+    let mut fleet = Fleet::open(global)?;
+    // An index means the GPU that it means now, whichever were accepted.
+    fleet.accepted.inventory = true;
     let mut observed = fleet.observe(&BTreeSet::new())?;
     fleet.save()?;
     if let Some(only) = &fleet.only {
@@ -125,7 +127,7 @@ fn unknown(model: &str, who: &str, known: &[&str]) -> Error {
     let wanted = bare(model).to_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&bare(name).to_lowercase(), &wanted);
     // What differs in more than a third of its letters was not meant.
-    let near = known.iter().filter(|name| distance(name) * 3 <= name.len());
+    let near = known.iter().filter(|name| distance(name) * 3 <= bare(name).len());
     let nearest = near.min_by_key(|name| distance(name));
     let error = Error::usage(format!("{who} is called {model}"));
     nearest.map(|nearest| format!("did you mean {}?", bare(nearest))).into_iter().fold(error, Error::hint)

@@ -115,8 +115,8 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     let writer = if desired.layout.is_some() { writers::found(desired.policy.as_ref(), node) } else { Writer::None };
     blocked.extend(alone(desired, node, &writer));
     let untouched = !blocked.is_empty();
-    // What the tree alone tells to be too few is too few here, too, and told once.
-    let told = |block: &Block| desired.blocked.iter().any(|b| (b.code, &b.object) == (block.code, &block.object));
+    // What the tree alone tells to be too few is too few here, too, and told once; of which entry, there are two ways.
+    let told = |block: &Block| desired.blocked.iter().any(|b| b.code == block.code);
     blocked.extend(node_blocks.into_iter().filter(|block| !told(block)));
     blocked.extend(bound_too_much(desired, node, &targets));
     let mut waiting = Vec::new();

@@ -330,18 +330,22 @@ fn wants(
     Ok(all)
 }
 
-/// Entries that can't have as many GPUs as they want, and why.
+/// Why entries can't have as many GPUs as they want: what does not fit where it could lie, else too few GPUs for all.
 fn shortages(shared: &[SharedGoal], classes: &[Class<'_>], misfits: &BTreeMap<usize, Block>) -> Vec<Block> {
-    let blocks = shared.iter().map(|entry| {
+    let misfit = |entry: &SharedGoal| {
         let class = classes.iter().position(|c| c.like.goal == entry.goal && c.like.eligible == entry.eligible);
-        class.and_then(|at| misfits.get(&at)).cloned().unwrap_or_else(|| Block {
-            code: BlockCode::TooFewGpus,
-            message: format!("it wants {} of the {} GPUs that are left for it", entry.count, entry.eligible.len()),
-            object: entry.source.to_string(),
-            hint: "lower its count, or take GPUs out of other entries".to_owned(),
-        })
-    });
-    let mut blocks: Vec<Block> = blocks.collect();
+        class.and_then(|at| misfits.get(&at)).cloned()
+    };
+    let too_few = |entry: &SharedGoal| Block {
+        code: BlockCode::TooFewGpus,
+        message: format!("it wants {}, and too few GPUs are left for all entries with `count`", entry.count),
+        object: entry.source.to_string(),
+        hint: "lower its count, or take GPUs out of other entries".to_owned(),
+    };
+    let mut blocks: Vec<Block> = shared.iter().filter_map(misfit).collect();
+    if blocks.is_empty() {
+        blocks = shared.iter().map(too_few).collect();
+    }
     // Equal entries don't fit for one reason.
     blocks.dedup();
     blocks

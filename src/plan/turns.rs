@@ -14,6 +14,9 @@ use crate::model::{Desired, Digest, NodePlan, NodeState, Observed, Source, Step,
 
 use super::report;
 
+/// How a turn comes where nobody need act.
+const BY_ITSELF: &str = "by itself";
+
 /// Without a share to go by, a turn lasts so many percent of the splay: at any time so many nodes have theirs.
 const TURN_PERCENT: u64 = 5;
 
@@ -59,10 +62,10 @@ pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now:
         let why = match cluster(node) {
             _ if going => None,
             Some(_) => why_not(policy, &domains, &node.name, pods),
-            None => apart(policy, &node.name, now),
+            None => apart(policy, &node.name, now).map(|why| (why, BY_ITSELF)),
         };
-        if let Some(why) = why {
-            wait(desired, node, why);
+        if let Some((why, comes)) = why {
+            wait(desired, node, why, comes);
         } else if cluster(node).is_some() {
             for over in &policy.sources {
                 let Some(domain) = domains.get_mut(over) else { continue };
@@ -86,31 +89,32 @@ fn shared(desired: &Desired) -> Domains<'_> {
     domains
 }
 
-/// Why it is not the turn of a node, if it is not.
-fn why_not(policy: &Policy, domains: &Domains<'_>, node: &str, pods: u32) -> Option<String> {
+/// Why it is not the turn of a node, if it is not, and how it comes.
+fn why_not(policy: &Policy, domains: &Domains<'_>, node: &str, pods: u32) -> Option<(String, &'static str)> {
     let budget = &policy.budget;
     if let Some(domain) = budget.canary.as_ref().and_then(|canary| domains.get(&canary.over))
         && !domain.canaries.contains_key(node)
         && let Some((canary, state)) = domain.canaries.iter().find(|(_, state)| **state != NodeState::Converged)
     {
-        return Some(format!("canary {canary} converges first, and is {state}"));
+        let comes = match state {
+            NodeState::Changing | NodeState::Waiting => BY_ITSELF,
+            _ => "when somebody has seen to the canary",
+        };
+        return Some((format!("canary {canary} converges first, and is {state}"), comes));
     }
     if let Some(Shared { limit, over }) = &budget.max_nodes
         && let Some(domain) = domains.get(over)
         && domain.changing >= places(*limit, domain.nodes)
     {
-        return Some(format!(
-            "of the {} nodes of {over}, {} may change at once",
-            domain.nodes,
-            places(*limit, domain.nodes)
-        ));
+        let most = places(*limit, domain.nodes);
+        return Some((format!("of the {} nodes of {over}, {most} may change at once", domain.nodes), BY_ITSELF));
     }
     if let Some(Shared { limit, over }) = &budget.max_pods
         && let Some(domain) = domains.get(over)
         && pods > 0
         && domain.pods.saturating_add(pods) > *limit
     {
-        return Some(format!("on the nodes of {over}, {limit} pods may be down at once"));
+        return Some((format!("on the nodes of {over}, {limit} pods may be down at once"), BY_ITSELF));
     }
     None
 }
@@ -137,7 +141,7 @@ fn down_at_once(steps: &[Step]) -> u32 {
     most
 }
 
-fn wait(desired: &Desired, node: &mut NodePlan, message: String) {
+fn wait(desired: &Desired, node: &mut NodePlan, message: String, comes: &str) {
     for step in node.steps.iter_mut().filter(|step| step.waits.is_none()) {
         step.waits = Some(BlockCode::Budget);
     }
@@ -145,7 +149,7 @@ fn wait(desired: &Desired, node: &mut NodePlan, message: String) {
         code: BlockCode::Budget,
         message,
         object: node.name.clone(),
-        hint: "its turn comes by itself; `apply --override budget --reason TEXT` does not wait".to_owned(),
+        hint: format!("its turn comes {comes}; `apply --override budget --reason TEXT` does not wait"),
     });
     node.waiting.sort();
     if let Some(wanted) = desired.nodes.get(&node.name) {

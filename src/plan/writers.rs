@@ -47,11 +47,15 @@ pub fn found(policy: Option<&Policy>, node: &ObservedNode) -> Writer {
     if let Some(state @ ("pending" | "rebooting")) = label(STATE) {
         return block(format!("mig-manager is at work on it: {STATE}={state}"), "wait until it is done");
     }
+    let message = format!("mig-manager writes its MIG state, too: {CONFIG}={config}");
     match policy.map(|policy| policy.mig_manager).unwrap_or_default() {
+        // It is stood down by a label of the cluster's.
+        _ if node.cluster.is_none() => {
+            block(message, "the node is in no cluster: correct its labels, or take it out of the layouts")
+        }
         WriterRule::TakeOver => Writer::StandDown,
-        WriterRule::Refuse => block(
-            format!("mig-manager writes its MIG state, too: {CONFIG}={config}"),
-            "set writers.mig_manager = \"take_over\", or take the node out of the layouts",
-        ),
+        WriterRule::Refuse => {
+            block(message, "set writers.mig_manager = \"take_over\", or take the node out of the layouts")
+        }
     }
 }

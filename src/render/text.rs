@@ -5,7 +5,8 @@ use super::gpu;
 use super::paint::{CHANGE, FAINT, STRONG, pad, paint, width};
 use super::step::{self, Names};
 use super::words;
-use crate::model::plan::{BindingReport, ClusterPlan, Disruption, DisruptionKind, NodeState, Summary, Verdict};
+use crate::model::plan::{BindingReport, BlockCode, ClusterPlan, Disruption, DisruptionKind};
+use crate::model::plan::{NodeState, Summary, Verdict};
 use crate::model::{Block, NodePlan, Plan, Revision, StepKind};
 use crate::plan::cost;
 
@@ -156,7 +157,7 @@ fn totals(plan: &Plan) -> String {
     format!("{} {}.{proof}\n", paint(STRONG, "Plan:"), parts.join(", "))
 }
 
-/// How many of each kind are disturbed, refused ones not counted: they are blocked.
+/// How many of each kind are disturbed; not those who are refused, which is a block, or left to end by themselves.
 fn moves(plan: &Plan) -> Vec<String> {
     let mut parts = Vec::new();
     for kind in DisruptionKind::ALL {
@@ -166,8 +167,14 @@ fn moves(plan: &Plan) -> Vec<String> {
             DisruptionKind::Command => ("workload", "workloads", "drain"),
             DisruptionKind::Process => ("process", "processes", "terminate"),
         };
-        let all = plan.nodes.iter().flat_map(|node| &node.disruptions);
-        let number = all.filter(|d| d.kind == *kind && d.verdict != Verdict::Refuse).count();
+        let of = |node: &NodePlan| {
+            let ends = |d: &Disruption| {
+                node.waiting.iter().any(|block| block.code == BlockCode::ProcessWait && block.message == d.reason)
+            };
+            let all = node.disruptions.iter().filter(|d| d.kind == *kind && d.verdict != Verdict::Refuse);
+            all.filter(|d| !ends(d)).count()
+        };
+        let number: usize = plan.nodes.iter().map(of).sum();
         if number > 0 {
             parts.push(format!("{} to {fate}", words::count(number, one, many)));
         }

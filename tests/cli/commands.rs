@@ -39,6 +39,8 @@ fn an_unknown_board_is_wrong_usage_that_names_the_nearest() {
     let lines =
         ["profiles h100-80gb-sxn", "profiles [", "profiles v100", "fit h100-80gb-sxn 1g", "profiles a30x --sim"];
     insta::assert_snapshot!(told(&sandbox, &lines));
+    // "NVIDIA " before a name makes none of its letters likelier.
+    assert!(!sandbox.run("profiles zzz").stderr.contains("did you mean"));
 }
 
 #[test]

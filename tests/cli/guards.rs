@@ -136,6 +136,26 @@ fn a_gpu_that_fell_off_the_bus_holds_back_what_counts_gpus_until_somebody_accept
     assert_eq!(memory(&sandbox).nodes["gpu-t-01"].inventory, before.nodes["gpu-t-01"].inventory);
 }
 
+/// An entry that is held back plans to nothing, and says nothing of what is there.
+#[test]
+fn an_export_said_of_held_entries_that_the_file_says_so_already() {
+    let sandbox = Sandbox::example();
+    let entries = [("0", "instances = [\"3g\", \"3g\"]"), ("1", "instances = [\"7g\"]"), ("2", "managed = false")];
+    let entries = entries.map(|(index, goal)| format!("[[gpu]]\nindex = [{index}]\n{goal}\n")).concat();
+    sandbox.write("layouts/t.toml", &format!("nodes = [\"gpu-t-01\"]\n{entries}"));
+    sandbox.data("apply --sim --node gpu-t-01 -q");
+    // A reboot later, those behind it count from one less.
+    meddle(&sandbox, "gpu-t-01", |node| _ = node["gpus"].as_array_mut().unwrap().remove(1));
+    sandbox.data("export --sim --node gpu-t-01 --out layouts/t.toml");
+    assert!(
+        sandbox.read("layouts/t.toml").contains("index = [1]\nmig = false\n"),
+        "{}",
+        sandbox.read("layouts/t.toml")
+    );
+    let told = sandbox.run("apply --sim --node gpu-t-01 --accept-inventory");
+    assert!(told.code == 0 && told.stdout.contains("Nothing to do."), "{told:?}");
+}
+
 /// Wherever a first apply is killed, what it remembered holds nothing back.
 #[test]
 fn an_apply_that_is_killed_leaves_nothing_that_holds_back_the_next_one() {

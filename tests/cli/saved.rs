@@ -46,6 +46,26 @@ fn the_plan_of_one_node_is_carried_out_on_that_node() {
     assert_eq!(sandbox.run("plan --sim --detailed-exitcode").code, 2);
 }
 
+/// What belongs to no node was missing in the one plan, and not in the other.
+#[test]
+fn the_plan_of_the_only_node_of_a_fleet_was_stale_at_once() {
+    let sandbox = Sandbox::empty();
+    let workload = "[[workload]]\nkind = \"Deployment\"\nnamespace = \"x\"\nname = \"w\"\nprofile = \"2g.20gb\"\n";
+    let gpu = "[[node.gpu]]\nmodel = \"h100-80gb-sxm\"\ninstances = [{ profile = \"2g.20gb\" }]\n";
+    sandbox.write("fleet.toml", &format!("[[node]]\nname = \"n\"\n{gpu}{workload}"));
+    let target = "kubernetes = { kind = \"Deployment\", namespace = \"x\", name = \"w\" }\nmanage = true\n";
+    let binding = format!("[[workload]]\nname = \"w\"\nprofile = \"1g.10gb\"\n{target}");
+    let layout = "nodes = [\"n\"]\n[[gpu]]\ninstances = [\"2g.20gb\", \"1g.10gb\"]\n";
+    sandbox.write("layouts/n.toml", &format!("{layout}{binding}"));
+    sandbox.write("policies/p.toml", "nodes = [\"*\"]\n[apply]\nmode = \"auto\"\n");
+    for (plan, apply) in [("--node n", ""), ("", "--node n"), ("--node n", "--node n")] {
+        sandbox.data(&format!("plan --sim fleet.toml --sim-fresh {plan} --out plan.json"));
+        let told = sandbox.run(&format!("apply plan.json --sim fleet.toml {apply}"));
+        assert_eq!(told.code, 0, "{told:?}");
+        assert!(!told.stderr.contains("bind Deployment"), "{told:?}");
+    }
+}
+
 #[test]
 fn the_plan_of_a_tree_elsewhere_is_compared_with_that_tree() {
     let (tree, sandbox) = (Sandbox::example(), Sandbox::empty());

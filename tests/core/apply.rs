@@ -38,7 +38,7 @@ fn ends_well(run: &Run, ended: &Ended) -> Result<(), TestCaseError> {
     prop_assert_eq!(paused, None, "a client is left paused");
     let last = ended.plans.last().unwrap();
     for node in &last.nodes {
-        let told = !node.blocked.is_empty() || !node.waiting.is_empty();
+        let told = !node.blocked.is_empty() || !node.waiting.is_empty() || ended.given_up.contains(&node.name);
         prop_assert!(told || settled(last, &node.name), "{} is {}", node.name, node.state);
     }
     Ok(())
@@ -59,7 +59,8 @@ proptest! {
         for (name, node) in &desired.nodes {
             if !settled(last, name) {
                 let plan = last.nodes.iter().find(|n| n.name == *name).unwrap();
-                prop_assert!(!plan.blocked.is_empty() || !plan.waiting.is_empty(), "{name} is {}", plan.state);
+                let told = !plan.blocked.is_empty() || !plan.waiting.is_empty() || ended.given_up.contains(name);
+                prop_assert!(told, "{name} is {}", plan.state);
                 continue;
             }
             for (uuid, goal) in &node.gpus {

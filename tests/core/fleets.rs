@@ -29,6 +29,8 @@ pub(crate) struct Ended {
     pub(crate) plans: Vec<Plan>,
     /// What was observed after the last.
     pub(crate) after: Observed,
+    /// Nodes where a process that nobody explains outlived twice whoever had joined it on its instance.
+    pub(crate) given_up: BTreeSet<String>,
 }
 
 impl Run {
@@ -145,20 +147,28 @@ impl Run {
         (outcome, news)
     }
 
-    /// Applies until nothing is left that can be done now.
+    /// Applies until nothing is left that can be done now, as the command does.
     pub(crate) fn apply(&self) -> Ended {
         let mut plans: Vec<Plan> = Vec::new();
+        let (mut held, mut given_up) = (BTreeMap::<String, u32>::new(), BTreeSet::new());
         for _ in 0..12 {
             let (desired, observed, plan) = self.plan();
             let due = |n: &&NodePlan| n.steps.iter().any(|s| s.waits.is_none());
+            let due = |n: &&NodePlan| due(n) && !given_up.contains(&n.name);
             let idle = !plan.nodes.iter().any(|n| due(&n)) && plan.cluster.steps.iter().all(|s| s.waits.is_some());
             plans.push(plan.clone());
             if idle {
-                return Ended { plans, after: observed };
+                return Ended { plans, after: observed, given_up };
             }
-            for node in plan.nodes.iter().filter(due) {
+            for node in plan.nodes.iter().filter(due).collect::<Vec<_>>() {
                 let (outcome, news) = self.node(node, &desired, &observed);
                 assert!(matches!(outcome, Outcome::Done | Outcome::Held { .. }), "{outcome:?} {news:?}");
+                let Outcome::Held { why, .. } = &outcome else { continue };
+                if why.starts_with("in use by process:") {
+                    let times = held.entry(node.name.clone()).or_default();
+                    *times += 1;
+                    given_up.extend((*times > 1).then(|| node.name.clone()));
+                }
             }
             for step in plan.cluster.steps.iter().filter(|s| s.waits.is_none()) {
                 at_once(self.cluster().bind(&Request::of(&step.kind).unwrap())).unwrap().unwrap();

@@ -17,6 +17,7 @@ mod config_good;
 mod config_values;
 mod defects;
 mod defects_check;
+mod defects_parts;
 mod defects_run;
 mod drive;
 mod driver;
