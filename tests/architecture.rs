@@ -22,7 +22,7 @@ const MOST_LINES: usize = 600;
 /// The only longer one: a table of facts, in which nobody reads on.
 const TABLE: &str = "src/model/catalogue/table.rs";
 /// The only pure file that starts threads: it joins them, and what they compute does not depend on how many there are.
-const THREADS: &str = "src/plan/parallel.rs";
+const THREADS: &str = "src/model/parallel.rs";
 /// The only place that may hold what the compiler can't check.
 const FFI: &str = "src/nvml/ffi.rs";
 

@@ -174,6 +174,7 @@ impl Work<'_> {
     fn look(&self) -> Result<Picture, Error> {
         let adjust = |desired: &mut Desired| {
             for policy in desired.nodes.values_mut().filter_map(|node| node.policy.as_mut()) {
+                let policy = Arc::make_mut(policy);
                 if self.overrides.contains(&Override::Window) {
                     policy.window = None;
                 }

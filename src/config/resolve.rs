@@ -4,11 +4,12 @@ mod gpus;
 mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::diagnostic::{Code, Diagnostic};
 use super::facts::NodeFacts;
 use super::precedence::{self, Index, Match, NodeRank};
-use super::schema::{LayoutFile, NodeSelector, PolicyFile, Tree};
+use super::schema::{LayoutFile, NodeSelector, Tree};
 use crate::model::plan::BlockCode;
 use crate::model::{Binding, Block, Desired, DesiredNode, Source};
 
@@ -27,9 +28,9 @@ pub fn resolve(tree: &Tree, nodes: &[NodeFacts]) -> Resolved {
     let mut ties = Ties::default();
     let mut desired = BTreeMap::new();
     let layouts = Index::new(&tree.layouts, |file| &file.selector);
-    let policies = Index::new(&tree.policies, |file| &file.selector);
+    let mut policies = policy::Merger::new(&tree.policies);
     for node in nodes {
-        desired.insert(node.name.clone(), one(&layouts, &policies, node, &mut ties));
+        desired.insert(node.name.clone(), one(&layouts, &mut policies, node, &mut ties));
     }
     let bindings = tree.layouts.iter().flat_map(|file| &file.workloads).map(|entry| entry.binding.clone()).collect();
     let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings, blocked: Vec::new() };
@@ -38,7 +39,7 @@ pub fn resolve(tree: &Tree, nodes: &[NodeFacts]) -> Resolved {
 
 fn one(
     layouts: &Index<'_, LayoutFile>,
-    policies: &Index<'_, PolicyFile>,
+    policies: &mut policy::Merger<'_>,
     node: &NodeFacts,
     ties: &mut Ties,
 ) -> DesiredNode {
@@ -71,7 +72,7 @@ fn one(
             blocked.extend(goals.blocked);
         }
     }
-    let merged = policy::merge(policies, node, ties);
+    let merged = policies.merge(node, ties);
     desired.policy = merged.policy;
     let (bindings, unsure) = bindings(&files, node);
     desired.bindings = bindings;
@@ -132,7 +133,7 @@ fn layout<'t>(files: &[(&'t LayoutFile, Match)], node: &NodeFacts, ties: &mut Ti
 }
 
 /// The bindings that may hold on a node, and those of which that can't be known.
-fn bindings(files: &[(&LayoutFile, Match)], node: &NodeFacts) -> (Vec<Binding>, Vec<Source>) {
+fn bindings(files: &[(&LayoutFile, Match)], node: &NodeFacts) -> (Vec<Arc<Binding>>, Vec<Source>) {
     let mut certain = Vec::new();
     let mut unsure = Vec::new();
     for (file, of_file) in files {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::gpu::{Gpus, Mode};
@@ -33,7 +34,7 @@ pub struct Ports<'a, D: Driver, C, H, K> {
     /// Time.
     pub clock: &'a K,
     /// The tree's bindings: commands come from here, never from a plan.
-    pub bindings: &'a [Binding],
+    pub bindings: &'a [Arc<Binding>],
     /// Units that the tree binds or pauses.
     pub units: &'a BTreeSet<String>,
 }
@@ -86,7 +87,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
     }
 
     fn binding(&self, name: &str) -> Port<&Binding> {
-        self.bindings.iter().find(|b| b.name == name).ok_or_else(|| PortError {
+        self.bindings.iter().map(Arc::as_ref).find(|b| b.name == name).ok_or_else(|| PortError {
             transient: false,
             code: "no binding".to_owned(),
             message: format!("the tree binds no {name}"),

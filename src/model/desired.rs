@@ -1,6 +1,7 @@
 //! What the tree wants, resolved for nodes: precedence is settled, hardware is not yet asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub struct Desired {
     /// By node name.
     pub nodes: BTreeMap<String, DesiredNode>,
     /// Every binding of the tree, in path and line order.
-    pub bindings: Vec<Binding>,
+    pub bindings: Vec<Arc<Binding>>,
     /// What holds back the whole tree, also what belongs to no node; each node tells it too.
     #[serde(default)]
     pub blocked: Vec<Block>,
@@ -37,9 +38,9 @@ pub struct DesiredNode {
     /// Entries with `count`: they share the GPUs that are left.
     pub shared: Vec<SharedGoal>,
     /// Bindings that may hold on this node (the node matches their file and their own selectors).
-    pub bindings: Vec<Binding>,
+    pub bindings: Vec<Arc<Binding>>,
     /// Merged from all policy files that match; `None`: no policy, and then only what disturbs nobody is done.
-    pub policy: Option<Policy>,
+    pub policy: Option<Arc<Policy>>,
     /// Entries that may mean other GPUs than they did, by their place: theirs are left alone.
     #[serde(default)]
     pub held: BTreeMap<Source, Block>,

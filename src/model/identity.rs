@@ -47,9 +47,10 @@ impl Digest {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let digits = hash.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let hex = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
-        Digest("sha256:".chars().chain(hex).collect())
+        let mut text = String::with_capacity("sha256:".len() + 64);
+        text.push_str("sha256:");
+        push_hex(&mut text, &hash.finalize());
+        Digest(text)
     }
 
     /// The first 12 hexadecimal digits, for people.
@@ -57,6 +58,12 @@ impl Digest {
         let hex = self.0.strip_prefix("sha256:").unwrap_or(&self.0);
         hex.get(..12).unwrap_or(hex)
     }
+}
+
+/// Appends bytes as hexadecimal digits.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    text.extend(digits.map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })));
 }
 
 /// Which version of the tree: git's HEAD, git-sync's target or a REVISION file where there is one; a digest always.

@@ -6,6 +6,7 @@ pub mod geometry;
 pub mod identity;
 pub mod memory;
 pub mod observed;
+pub(crate) mod parallel;
 pub mod plan;
 pub mod policy;
 pub mod profile;

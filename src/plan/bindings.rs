@@ -15,13 +15,14 @@ use super::{cost, movers, window};
 /// Checks every binding, and sets the workloads of those that Sectile manages.
 pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Timestamp) -> ClusterPlan {
     let mut plan = ClusterPlan::default();
-    let mut least: BTreeMap<ProfileName, (u32, BTreeSet<&str>, Vec<String>)> = BTreeMap::new();
+    let mut least: BTreeMap<ProfileName, (u32, BTreeSet<usize>, Vec<String>)> = BTreeMap::new();
     let mut workloads: BTreeMap<(&str, &str, &str), &WorkloadState> = BTreeMap::new();
     for workload in &observed.cluster.workloads {
         let WorkloadState { kind, namespace, name, .. } = workload;
         workloads.entry((kind, namespace, name)).or_insert(workload);
     }
-    let stocks: Vec<Stock<'_>> = nodes.iter().map(|node| Stock::new(node, desired, observed)).collect();
+    let stocks = nodes.iter().enumerate().map(|(at, node)| Stock::new(at, node, desired, observed));
+    let stocks: Vec<Stock<'_>> = stocks.collect();
     let covered = covered(&stocks);
     for binding in &desired.bindings {
         let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
@@ -46,7 +47,7 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
         if !nodes.is_empty() {
             let entry = least.entry(profile).or_default();
             entry.0 += binding.per_replica;
-            entry.1.extend(nodes.iter().map(|node| node.plan.name.as_str()));
+            entry.1.extend(nodes.iter().map(|node| node.at));
             entry.2.push(binding.name.clone());
         }
         let bound = found.map_or(0, |w| w.replicas.saturating_mul(binding.per_replica));
@@ -101,7 +102,7 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
     }
     let nodes_known = desired.nodes.keys().all(|name| observed.nodes.contains_key(name));
     for (profile, (wanted, covered, names)) in least {
-        let of_these = stocks.iter().filter(|node| covered.contains(node.plan.name.as_str()));
+        let of_these = covered.iter().filter_map(|&at| stocks.get(at));
         let provided: u32 = of_these.map(|node| node.provided(profile)).sum();
         if wanted > provided && nodes_known && !nodes.is_empty() {
             plan.blocked.push(Block {
@@ -124,6 +125,8 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
 
 /// A node, and how many instances of each profile it has once converged.
 struct Stock<'a> {
+    /// The node's place among the plans.
+    at: usize,
     plan: &'a NodePlan,
     wanted: Option<&'a DesiredNode>,
     seen: Option<&'a ObservedNode>,
@@ -131,12 +134,12 @@ struct Stock<'a> {
 }
 
 impl<'a> Stock<'a> {
-    fn new(plan: &'a NodePlan, desired: &'a Desired, observed: &'a Observed) -> Self {
+    fn new(at: usize, plan: &'a NodePlan, desired: &'a Desired, observed: &'a Observed) -> Self {
         let mut instances = BTreeMap::new();
         for instance in plan.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)) {
             *instances.entry(instance.profile).or_default() += 1;
         }
-        Stock { plan, wanted: desired.nodes.get(&plan.name), seen: observed.nodes.get(&plan.name), instances }
+        Stock { at, plan, wanted: desired.nodes.get(&plan.name), seen: observed.nodes.get(&plan.name), instances }
     }
 
     /// Instances of what a name means there.

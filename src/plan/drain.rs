@@ -2,6 +2,7 @@
 //! the policy key that overrides it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::desired::{Binding, DesiredNode, Target};
 use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
@@ -28,7 +29,7 @@ pub enum Ruling {
 #[derive(Debug)]
 pub struct Court<'a> {
     policy: Option<&'a Policy>,
-    bindings: &'a [Binding],
+    bindings: &'a [Arc<Binding>],
     pods: &'a Pods<'a>,
 }
 
@@ -43,7 +44,7 @@ pub fn index(cluster: &ObservedCluster) -> Pods<'_> {
 impl<'a> Court<'a> {
     /// A court for one node.
     pub fn new(desired: &'a DesiredNode, pods: &'a Pods<'a>) -> Self {
-        Court { policy: desired.policy.as_ref(), bindings: &desired.bindings, pods }
+        Court { policy: desired.policy.as_deref(), bindings: &desired.bindings, pods }
     }
 
     /// The pod of that name.
@@ -53,12 +54,15 @@ impl<'a> Court<'a> {
 
     /// The binding of a unit.
     pub fn unit(&self, unit: &str) -> Option<&'a Binding> {
-        self.bindings.iter().find(|b| matches!(&b.target, Target::Systemd { unit: u, .. } if u == unit))
+        self.bindings
+            .iter()
+            .map(Arc::as_ref)
+            .find(|b| matches!(&b.target, Target::Systemd { unit: u, .. } if u == unit))
     }
 
     /// The binding of a workload that commands drain.
     pub fn command(&self, name: &str) -> Option<&'a Binding> {
-        self.bindings.iter().find(|b| b.name == name && matches!(b.target, Target::Command { .. }))
+        self.bindings.iter().map(Arc::as_ref).find(|b| b.name == name && matches!(b.target, Target::Command { .. }))
     }
 
     /// Judges one user, whose disruption budgets these are.

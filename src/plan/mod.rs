@@ -11,6 +11,7 @@ pub mod cost;
 pub mod crowd;
 pub mod drain;
 pub mod export;
+pub mod fingerprint;
 pub mod fit;
 pub mod guards;
 pub mod misfit;
@@ -18,7 +19,6 @@ pub mod movers;
 pub mod node;
 pub mod occupancy;
 pub mod order;
-mod parallel;
 pub mod placement;
 pub mod report;
 pub mod steps;
@@ -32,6 +32,7 @@ use std::num::NonZero;
 
 use jiff::Timestamp;
 
+use crate::model::parallel;
 use crate::model::plan::{BlockCode, ClusterPlan, FORMAT_VERSION, Summary};
 use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
 
@@ -45,17 +46,18 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
 /// The same on so many threads; the plan does not depend on their number.
 pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let pods = drain::index(&observed.cluster);
+    let prints = fingerprint::Prints::new(desired);
     let mut promises = order::Promises::new(observed);
     let prepared = parallel::map(threads, desired.nodes.values().collect(), |wanted| {
         let node = observed.nodes.get(&wanted.node);
-        (wanted, node.map(|node| node::prepare(wanted, node, &pods)))
+        (wanted, node.map(|node| node::prepare(wanted, node, &observed.cluster, &pods)))
     });
     // What any node destroys is nobody's place, also where that node is planned later.
     prepared.iter().filter_map(|(_, prepared)| prepared.as_ref()).for_each(|p| p.withdraw(&mut promises));
     // Promises are made in the order of the nodes; who neither makes nor meets any is planned beside the others.
     let begun = prepared.into_iter().map(|(wanted, prepared)| match prepared {
-        Some(prepared) if prepared.depends(&observed.cluster, &promises) => {
-            Begun::Done(Box::new(node::plan(prepared, observed, &mut promises, now)))
+        Some(prepared) if prepared.depends(&promises) => {
+            Begun::Done(Box::new(node::plan(prepared, observed, &mut promises, &prints, now)))
         }
         Some(prepared) => Begun::Free(prepared),
         None => Begun::Done(Box::new(node::unobserved(wanted, now))),
@@ -63,7 +65,7 @@ pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, 
     let begun = begun.collect();
     let mut nodes: Vec<NodePlan> = parallel::map(threads, begun, |begun| match begun {
         Begun::Done(plan) => *plan,
-        Begun::Free(prepared) => node::plan(prepared, observed, &mut order::Promises::default(), now),
+        Begun::Free(prepared) => node::plan(prepared, observed, &mut order::Promises::default(), &prints, now),
     });
     turns::hold(desired, observed, &mut nodes, now);
     let cluster = bindings::plan(desired, observed, &nodes, now);

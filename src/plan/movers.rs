@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{GpuInstance, Known, ObservedCluster, ObservedNode, PodPhase, User};
+use crate::model::observed::{Budget, GpuInstance, Known, ObservedCluster, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
 use crate::model::profile::ProfileName;
 
@@ -35,6 +35,12 @@ pub struct Mover {
 }
 
 impl Mover {
+    /// Whether a disruption budget counts its eviction.
+    pub fn is_under(&self, budget: &Budget) -> bool {
+        let is = |name: &String| name.split_once('/') == Some((&budget.namespace, &budget.name));
+        self.budgets.iter().any(is)
+    }
+
     /// The kind in the plan's list of disruptions.
     pub fn kind(&self) -> DisruptionKind {
         match self.user {
@@ -61,8 +67,8 @@ pub fn slot(gpu: &str, instance: &GpuInstance) -> SlotRef {
 /// Units and commands bound on this node: the user that they are, and their binding.
 pub fn bound(desired: &DesiredNode) -> impl Iterator<Item = (User, &Binding)> {
     desired.bindings.iter().filter_map(|binding| match &binding.target {
-        Target::Systemd { unit, .. } => Some((User::Unit(unit.clone()), binding)),
-        Target::Command { .. } => Some((User::Command(binding.name.clone()), binding)),
+        Target::Systemd { unit, .. } => Some((User::Unit(unit.clone()), binding.as_ref())),
+        Target::Command { .. } => Some((User::Command(binding.name.clone()), binding.as_ref())),
         Target::Kubernetes { .. } => None,
     })
 }
@@ -193,7 +199,7 @@ fn budgets(cluster: &ObservedCluster, court: &Court<'_>, user: &User) -> Vec<Str
         return Vec::new();
     };
     let Some(owner) = &pod.owner else { return Vec::new() };
-    let covers = |b: &&crate::model::Budget| &b.namespace == namespace && b.workload == owner.name;
+    let covers = |b: &&Budget| &b.namespace == namespace && b.workload == owner.name;
     let names = cluster.budgets.iter().filter(covers).map(|b| format!("{}/{}", b.namespace, b.name));
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }

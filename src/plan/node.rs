@@ -6,12 +6,13 @@ use jiff::Timestamp;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
-use crate::model::observed::{GpuInstance, Observed, ObservedCluster, ObservedNode, User};
+use crate::model::observed::{Budget, GpuInstance, Observed, ObservedCluster, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
 use super::cost;
 use super::drain::{Court, Pods, Ruling, user_name};
+use super::fingerprint::Prints;
 use super::guards;
 use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
@@ -67,25 +68,33 @@ pub struct Prepared<'a> {
     node: &'a ObservedNode,
     court: Court<'a>,
     targets: Vec<GpuTarget<'a>>,
+    /// Who is disturbed by that.
+    movers: Vec<Mover>,
+    /// What blocks GPUs since nobody could see who is on them.
+    unseen: BTreeMap<usize, Vec<Block>>,
     blocks: Vec<Block>,
     bound: Bound,
 }
 
 /// Chooses what a node's GPUs become.
-pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
+pub fn prepare<'a>(
+    desired: &'a DesiredNode,
+    node: &'a ObservedNode,
+    cluster: &'a ObservedCluster,
+    pods: &'a Pods<'a>,
+) -> Prepared<'a> {
     let court = Court::new(desired, pods);
     let (mut targets, mut blocks, bound) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
     guards::hold_entries(desired, &mut targets, &mut blocks);
-    Prepared { desired, node, court, targets, blocks, bound }
+    let (movers, unseen) = movers::find(desired, node, cluster, &targets, &court);
+    Prepared { desired, node, court, targets, movers, unseen, blocks, bound }
 }
 
 impl Prepared<'_> {
     /// Whether its plan needs to know what was promised before: somebody moves, or what is free here was promised.
-    pub fn depends(&self, cluster: &ObservedCluster, promises: &Promises) -> bool {
-        let Prepared { desired, node, court, targets, blocks: _, bound: _ } = self;
-        let moves = || !movers::find(desired, node, cluster, targets, court).0.is_empty();
-        promises.concern(&node.name) || moves()
+    pub fn depends(&self, promises: &Promises) -> bool {
+        !self.movers.is_empty() || promises.concern(&self.node.name)
     }
 
     /// Takes what this node destroys out of what is promised to anybody.
@@ -100,9 +109,14 @@ impl Prepared<'_> {
 }
 
 /// Plans a node.
-pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises, now: Timestamp) -> NodePlan {
-    let Prepared { desired, node, court, mut targets, blocks: node_blocks, bound } = prepared;
-    let (movers, unseen) = movers::find(desired, node, &observed.cluster, &targets, &court);
+pub fn plan(
+    prepared: Prepared<'_>,
+    observed: &Observed,
+    promises: &mut Promises,
+    prints: &Prints,
+    now: Timestamp,
+) -> NodePlan {
+    let Prepared { desired, node, court, mut targets, movers, unseen, blocks: node_blocks, bound } = prepared;
     // Who it is that nobody could see counts as one.
     let users = movers.len() + unseen.values().map(Vec::len).sum::<usize>();
     for (g, blocks) in unseen {
@@ -112,7 +126,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     }
     let mut blocked = desired.blocked.clone();
     // Beside another writer, or where nobody could hand the instances out, nothing is changed at all.
-    let writer = if desired.layout.is_some() { writers::found(desired.policy.as_ref(), node) } else { Writer::None };
+    let writer = if desired.layout.is_some() { writers::found(desired.policy.as_deref(), node) } else { Writer::None };
     blocked.extend(alone(desired, node, &writer));
     let untouched = !blocked.is_empty();
     // What the tree alone tells to be too few is too few here, too, and told once; of which entry, there are two ways.
@@ -130,11 +144,11 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
             hint: "add a file to policies/ whose `nodes` match it".to_owned(),
         });
     }
-    let shut = match movers.as_slice() {
-        [] => BTreeMap::new(),
-        _ => observed.cluster.budgets.iter().map(|b| (format!("{}/{}", b.namespace, b.name), b.allowed)).collect(),
-    };
-    if node.cluster.is_none() && !movers.is_empty() && desired.policy.as_ref().is_some_and(turns::refuses) {
+    // A cluster has many budgets, and these movers are under few.
+    let over = |b: &&Budget| movers.iter().any(|mover| mover.is_under(b));
+    let over = observed.cluster.budgets.iter().filter(over);
+    let shut = over.map(|b| (format!("{}/{}", b.namespace, b.name), b.allowed)).collect();
+    if node.cluster.is_none() && !movers.is_empty() && desired.policy.as_deref().is_some_and(turns::refuses) {
         blocked.push(Block {
             code: BlockCode::Uncoordinated,
             message: "somebody would be disturbed, and it is in no cluster by which it could share the budget of nodes"
@@ -201,7 +215,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     };
     report::price(&mut plan, &targets, users, bound);
     plan.state = report::state(desired, &plan);
-    plan.fingerprint = report::fingerprint(desired, node, &plan);
+    plan.fingerprint = prints.of(desired, node, &plan);
     plan
 }
 

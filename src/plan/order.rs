@@ -305,7 +305,8 @@ impl<'a> State<'a> {
     fn creatable(&self, g: usize, removed: &BTreeSet<(usize, usize)>, mode: bool) -> Vec<(usize, usize)> {
         let Some(target) = self.targets.get(g) else { return Vec::new() };
         let (Some(chosen), Some(geometry)) = (&target.chosen, &target.gpu.geometry) else { return Vec::new() };
-        if !mode {
+        // On most GPUs of a fleet nothing is created.
+        if !mode || chosen.create.is_empty() {
             return Vec::new();
         }
         let index = |profile| geometry.profiles.iter().position(|p| p.name == profile);

@@ -268,7 +268,7 @@ impl Search<'_> {
         // First what keeps something: the sooner a good layout is found, the more others need no look.
         let before = (self.kept, self.returned);
         for mut bits in [open & keeps, open & !keeps & recorded, open & !keeps & !recorded] {
-            while bits != 0 {
+            while bits != 0 && !self.is_perfect() {
                 let start = bits.trailing_zeros();
                 bits &= bits - 1;
                 if keeps >> start & 1 == 1 {
@@ -284,6 +284,12 @@ impl Search<'_> {
                 (self.kept, self.returned) = before;
             }
         }
+    }
+
+    /// Whether a layout was found that changes nothing: all others lose or create something.
+    fn is_perfect(&self) -> bool {
+        let all = self.levels.len();
+        self.found.iter().any(|found| found.kept.count_ones() as usize == all && self.there.len() == all)
     }
 
     /// The instance that the next want is there, as a bit.

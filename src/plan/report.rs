@@ -1,11 +1,9 @@
-//! What a node's plan tells beside its steps: who is disturbed, each GPU now and then, cost and bound, state,
-//! fingerprint.
+//! What a node's plan tells beside its steps: who is disturbed, each GPU now and then, cost and bound, state.
 
 use std::collections::BTreeMap;
 
 use crate::model::desired::DesiredNode;
-use crate::model::identity::Digest;
-use crate::model::observed::{GpuInstance, Known, ObservedGpu, ObservedNode, User};
+use crate::model::observed::{GpuInstance, Known, ObservedGpu, User};
 use crate::model::plan::{
     Block, Disruption, GpuPlan, ModeChangePlan, NodePlan, NodeState, PlanCompute, PlanInstance, Step, Verdict,
 };
@@ -57,8 +55,12 @@ pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
     let gpu_names: BTreeMap<&str, String> =
         node.gpus.iter().map(|gpu| (gpu.uuid.as_str(), format!("GPU {}", gpu.index))).collect();
     let budget = |mover: &Mover| {
-        let of = |b: &&crate::model::Budget| mover.budgets.contains(&format!("{}/{}", b.namespace, b.name));
-        ground.cluster.budgets.iter().find(of).map(|b| format!("budget {} allows {}", b.name, b.allowed))
+        ground
+            .cluster
+            .budgets
+            .iter()
+            .find(|b| mover.is_under(b))
+            .map(|b| format!("budget {} allows {}", b.name, b.allowed))
     };
     let one = |(m, mover): (usize, &Mover)| {
         let found = laid.rounds.iter().zip(round_ms).find_map(|(round, &ms)| {
@@ -215,21 +217,4 @@ pub fn state(desired: &DesiredNode, plan: &NodePlan) -> NodeState {
     } else {
         NodeState::Converged
     }
-}
-
-/// Over desired state, policy and what the steps depend on: no time, pids or resource versions.
-pub fn fingerprint(desired: &DesiredNode, node: &ObservedNode, plan: &NodePlan) -> Digest {
-    let gpus: Vec<_> = node
-        .gpus
-        .iter()
-        .map(|gpu| {
-            let instances: Vec<_> = gpu.instances.iter().map(|i| (i.profile, i.placement)).collect();
-            (&gpu.uuid, gpu.mig, instances)
-        })
-        .collect();
-    let kinds: Vec<_> = plan.steps.iter().map(|s| (&s.kind, &s.after, &s.guards)).collect();
-    let pieces = [serde_json::to_vec(desired), serde_json::to_vec(&gpus), serde_json::to_vec(&kinds)];
-    // These types have string keys alone and nothing that refuses to be written.
-    let bytes: Vec<Vec<u8>> = pieces.into_iter().map(Result::unwrap_or_default).collect();
-    Digest::of(bytes.iter().map(Vec::as_slice))
 }

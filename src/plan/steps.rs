@@ -1,6 +1,7 @@
 //! Turns a node's rounds into steps, with what each comes after and what guards it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::desired::{DesiredNode, Target};
 use crate::model::observed::{ObservedCluster, ObservedNode, PodPhase, User};
@@ -93,7 +94,7 @@ pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
 }
 
 impl Ground<'_> {
-    fn policy(&self) -> Policy {
+    fn policy(&self) -> Arc<Policy> {
         self.desired.policy.clone().unwrap_or_default()
     }
 
@@ -271,6 +272,9 @@ impl Ground<'_> {
 
     /// Starts bound units and commands that hold nothing and are stopped, where their instances are free now.
     fn start_idle(&self, laying: &mut Laying, last: &[u32], free: &mut Vec<SlotRef>) {
+        if movers::bound(self.desired).next().is_none() {
+            return;
+        }
         let moving: BTreeSet<&User> = self.movers.iter().map(|m| &m.user).collect();
         let holding: BTreeSet<User> = self
             .node

@@ -36,7 +36,7 @@ type Domains<'a> = BTreeMap<&'a Source, Domain>;
 
 /// Lets the nodes wait whose turn it is not.
 pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now: Timestamp) {
-    let policy = |node: &NodePlan| desired.nodes.get(&node.name).and_then(|wanted| wanted.policy.as_ref());
+    let policy = |node: &NodePlan| desired.nodes.get(&node.name).and_then(|wanted| wanted.policy.as_deref());
     let cluster = |node: &NodePlan| observed.nodes.get(&node.name).and_then(|seen| seen.cluster.as_ref());
     let under_way = |node: &NodePlan| cluster(node).is_some_and(|c| c.tainted || c.clients_paused);
     let mut domains = shared(desired);

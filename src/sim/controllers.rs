@@ -47,10 +47,10 @@ impl SimWorkload {
         self.key(&format!("{}-{ordinal}", self.name))
     }
 
-    /// Whether a pod is of an older template. A Job's template never changes; a workload that asks for no profile
+    /// Whether a pod is of an older template than the one that requests this. A Job's template never changes; a workload that asks for no profile
     /// leaves its pods what they hold.
-    fn outdated(&self, pod: &SimPod) -> bool {
-        self.kind != "Job" && self.profile.is_some() && pod.requests != self.requests()
+    fn outdated(&self, pod: &SimPod, requests: &Counts) -> bool {
+        self.kind != "Job" && self.profile.is_some() && pod.requests != *requests
     }
 }
 
@@ -116,8 +116,9 @@ impl World {
         let (mut fresh, mut old) = (Vec::new(), Vec::new());
         let mut idle = Vec::new();
         let mut running = 0;
+        let requests = workload.requests();
         for (key, pod) in self.pods_of(workload).filter(|(_, pod)| live(pod)) {
-            let outdated = workload.outdated(pod);
+            let outdated = workload.outdated(pod, &requests);
             match pod.phase {
                 PodPhase::Pending if outdated => idle.push(key.clone()),
                 _ if outdated => old.push(key.clone()),
@@ -135,7 +136,7 @@ impl World {
         let surplus: Vec<String> = fresh.split_off(wanted.min(fresh.len())).into_iter().map(|(_, key)| key).collect();
         changed |= self.terminate_all(&surplus);
         let surge = usize::from(!kept.is_empty());
-        let template = format!("{:?}", workload.requests());
+        let template = format!("{requests:?}");
         for _ in fresh.len()..wanted.min((wanted + surge).saturating_sub(kept.len())) {
             let key = self.free_name(workload, &template);
             self.create(workload, key);
@@ -166,15 +167,16 @@ impl World {
         let mut gone = Vec::new();
         let mut unready = false;
         let mut highest_outdated = None;
+        let requests = workload.requests();
         for (key, pod) in self.pods_of(workload) {
             let beyond = self.ordinal(workload, key).is_none_or(|ordinal| ordinal >= workload.replicas);
             match pod.phase {
                 PodPhase::Ended => gone.push(key.clone()),
                 PodPhase::Terminating => unready = true,
                 _ if beyond => gone.push(key.clone()),
-                PodPhase::Pending if workload.outdated(pod) => gone.push(key.clone()),
+                PodPhase::Pending if workload.outdated(pod, &requests) => gone.push(key.clone()),
                 PodPhase::Pending => unready = true,
-                PodPhase::Running if workload.outdated(pod) => {
+                PodPhase::Running if workload.outdated(pod, &requests) => {
                     highest_outdated = highest_outdated.max(self.ordinal(workload, key));
                 }
                 PodPhase::Running => {}
@@ -210,6 +212,7 @@ impl World {
         let mut outdated = None;
         let mut unready = false;
         let mut served = BTreeMap::new();
+        let requests = workload.requests();
         for (key, pod) in self.pods_of(workload) {
             let node = pod.node.as_ref().and_then(|name| self.nodes.get(name));
             match pod.phase {
@@ -218,8 +221,8 @@ impl World {
                 PodPhase::Pending | PodPhase::Running if node.is_some_and(|node| !workload.selects(node)) => {
                     gone.push(key.clone());
                 }
-                PodPhase::Pending if workload.outdated(pod) => gone.push(key.clone()),
-                PodPhase::Running if workload.outdated(pod) => outdated = outdated.or(Some(key.clone())),
+                PodPhase::Pending if workload.outdated(pod, &requests) => gone.push(key.clone()),
+                PodPhase::Running if workload.outdated(pod, &requests) => outdated = outdated.or(Some(key.clone())),
                 PodPhase::Running => {}
                 PodPhase::Pending | PodPhase::Terminating => unready = true,
             }
@@ -254,12 +257,16 @@ pub(super) fn uid(key: &str, serial: u64) -> String {
 pub(super) fn uuid<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let Digest(text) = Digest::of(parts);
     let mut hex = text.trim_start_matches("sha256:");
-    let groups = [8, 4, 4, 4, 12].map(|length| {
+    let mut uuid = String::with_capacity(36);
+    for length in [8, 4, 4, 4, 12] {
         let (group, rest) = hex.split_at_checked(length).unwrap_or((hex, ""));
         hex = rest;
-        group
-    });
-    groups.join("-")
+        if !uuid.is_empty() {
+            uuid.push('-');
+        }
+        uuid.push_str(group);
+    }
+    uuid
 }
 
 /// A new pod of a workload's template.

@@ -222,10 +222,7 @@ pub struct LedgerEntry {
 impl World {
     /// A number that was never given before.
     pub fn serial(&mut self) -> u64 {
-        let serial = self.next_serial;
-        // Only a state file that was tampered with comes to the end of the numbers.
-        self.next_serial = self.next_serial.wrapping_add(1);
-        serial
+        serial(&mut self.next_serial)
     }
 
     /// How long something takes, in milliseconds.
@@ -233,4 +230,12 @@ impl World {
         let told = self.latency.get(what).and_then(|&s| i64::try_from(s).ok());
         told.map_or(default_ms, |s| s.saturating_mul(1000))
     }
+}
+
+/// The next number that was never given before.
+pub(super) fn serial(next: &mut u64) -> u64 {
+    let serial = *next;
+    // Only a state file that was tampered with comes to the end of the numbers.
+    *next = next.wrapping_add(1);
+    serial
 }

@@ -1,6 +1,7 @@
 //! Damage to plans that the check once let pass, each with its name.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sectile::model::plan::{Block, BlockCode, Verdict};
 use sectile::model::policy::Window;
@@ -63,7 +64,7 @@ fn a_plan_that_does_not_wait_under_undisruptive_mode_is_caught() {
 fn a_plan_that_does_not_wait_for_a_window_that_never_opens_is_caught() {
     let (mut desired, observed, plan) = two("7g.80gb", "[window]\nopen = [\"Mon-Sun 00:00-24:00\"]\n").plan();
     let policy = desired.nodes.get_mut("n").unwrap().policy.as_mut().unwrap();
-    policy.window = Some(Window { open: Vec::new(), timezone: "UTC".to_owned() });
+    Arc::make_mut(policy).window = Some(Window { open: Vec::new(), timezone: "UTC".to_owned() });
     assert!(plan.nodes[0].steps.iter().any(|step| step.disruptive));
     assert_ne!(check(&desired, &observed, &plan), []);
 }

@@ -1,6 +1,7 @@
 //! The planner against brute force over the whole key: one GPU of every board, and nodes of up to four GPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sectile::model::observed::PodPhase;
 use sectile::model::policy::Processes;
@@ -238,7 +239,7 @@ fn case(
         }
         _ => None,
     });
-    let bindings: Vec<Binding> = bindings.collect();
+    let bindings: Vec<Arc<Binding>> = bindings.map(Arc::new).collect();
     let mut policy = Policy::default();
     policy.protect.processes = Processes::Terminate;
     // Pods that nobody makes anew need no room elsewhere.
@@ -250,7 +251,7 @@ fn case(
         gpus: own,
         shared,
         bindings: bindings.clone(),
-        policy: Some(policy),
+        policy: Some(Arc::new(policy)),
         held: BTreeMap::new(),
         blocked: vec![],
     };

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::model::StepKind;
@@ -85,7 +86,7 @@ fn carry_out(run: &Run, fails: Option<CommandPhase>, change: impl Fn(&mut Policy
         units: &units,
     };
     let mut policy = desired.nodes["n"].policy.clone().unwrap();
-    change(&mut policy);
+    change(Arc::make_mut(&mut policy));
     let machine = Machine::new(&plan.nodes[0], &policy);
     let outcome = at_once(drive(machine, &ports, &mut MemoryJournal::default(), &|| false, &mut |_| {})).unwrap();
     let ran = host.ran.borrow().clone();

@@ -141,7 +141,7 @@ fn policies_merge_key_by_key() {
     assert_eq!(policy.mode, ApplyMode::Manual);
     assert_eq!(policy.failure.retries, 7);
     assert_eq!(policy.budget.uncoordinated, Uncoordinated::Splay(3600));
-    let window = policy.window.unwrap();
+    let window = policy.window.as_ref().unwrap();
     assert_eq!((window.timezone.as_str(), window.open[0].days[1]), ("Europe/Berlin", true));
     let pods: Vec<_> = policy.protect.pods.iter().map(|pods| pods.namespace.clone().unwrap()).collect();
     assert_eq!(pods, ["b", "a"]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::num::NonZero;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use sectile::config::{NodeFacts, resolve};
@@ -10,7 +11,7 @@ use sectile::execute::{at_once, observe};
 use sectile::gpu::Gpus;
 use sectile::model::observed::UnitState;
 use sectile::model::plan::Step;
-use sectile::model::{Desired, Digest, Known, Observed, StepKind};
+use sectile::model::{Desired, Digest, Known, Observed, Policy, StepKind};
 use sectile::plan::{check, plan_on};
 use sectile::ports::Cluster as _;
 use sectile::sim::cluster::SimCluster;
@@ -95,6 +96,60 @@ fn the_plan_does_not_depend_on_the_number_of_threads() {
     for threads in [2, 7, 1000] {
         assert_eq!(serde_json::to_string(&on(threads)).unwrap(), bytes, "{threads} threads");
     }
+}
+
+const SHARED: [(&str, &str); 3] = [
+    (
+        "layouts/a.toml",
+        "nodes = [\"n*\"]\n[[gpu]]\ninstances = [\"2g.12gb\"]\n[[workload]]\nname = \"w\"\nprofile = \"2g.12gb\"\nkubernetes = { kind = \"Deployment\", namespace = \"x\", name = \"w\" }\n",
+    ),
+    ("policies/all.toml", "nodes = [\"*\"]\n[drain]\ntimeout = \"1m\"\n"),
+    ("policies/one.toml", "nodes = [\"n001\"]\n[drain]\ntimeout = \"2m\"\n"),
+];
+
+#[test]
+fn nodes_that_the_same_files_match_alike_share_a_policy_and_no_others_do() {
+    let (desired, _) = seen(&SHARED, &crowded(3));
+    let policies: Vec<&Arc<Policy>> = desired.nodes.values().filter_map(|node| node.policy.as_ref()).collect();
+    assert!(Arc::ptr_eq(policies[0], policies[2]));
+    let timeouts: Vec<u64> = policies.iter().map(|policy| policy.drain.timeout_s).collect();
+    assert_eq!(timeouts, [60, 120, 60]);
+}
+
+#[test]
+fn a_tie_of_policies_is_told_of_every_node_that_shows_it() {
+    let files = [
+        ("policies/a.toml", "labels = { a = \"x\" }\n[drain]\ntimeout = \"2m\"\n"),
+        ("policies/b.toml", "labels = { b = \"x\" }\n[drain]\ntimeout = \"3m\"\n"),
+    ];
+    let node = |name: &str| NodeFacts {
+        name: name.to_owned(),
+        labels: Known::Known(["a", "b"].map(|key| (key.to_owned(), "x".to_owned())).into()),
+        gpus: Vec::new(),
+        changed: None,
+    };
+    let found = resolve(&tree(&files), &[node("a"), node("b")]).diagnostics;
+    assert_eq!(found.len(), 1);
+    assert!(format!("{:?}", found[0]).contains("for a, b"), "{:?}", found[0]);
+}
+
+#[test]
+fn a_fingerprint_is_over_what_is_shared_wherever_it_lies() {
+    let (mut desired, observed) = seen(&SHARED, &crowded(3));
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let prints = |desired: &Desired| {
+        let plan = plan_on(NonZero::<usize>::MIN, desired, &observed, now);
+        plan.nodes.into_iter().map(|node| node.fingerprint).collect::<Vec<Digest>>()
+    };
+    let before = prints(&desired);
+    // The same once more, each node with its own.
+    let apart: Desired = serde_json::from_str(&serde_json::to_string(&desired).unwrap()).unwrap();
+    assert_eq!(prints(&apart), before);
+    Arc::make_mut(desired.nodes.get_mut("n000").unwrap().policy.as_mut().unwrap()).drain.timeout_s += 1;
+    Arc::make_mut(&mut desired.nodes.get_mut("n002").unwrap().bindings[0]).per_replica += 1;
+    let after = prints(&desired);
+    let same: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+    assert_eq!(same, [false, true, false]);
 }
 
 #[test]

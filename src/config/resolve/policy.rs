@@ -1,5 +1,8 @@
 //! The policy of a node: all files that match, merged key by key, the more specific over the less.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::Ties;
 use crate::config::precedence::{Index, Match, NodeRank};
 use crate::config::resolve::NodeFacts;
@@ -12,24 +15,55 @@ const DEFAULT_SPLAY_S: u64 = 4 * 60 * 60;
 
 /// The policy of a node, and the files of which it can't be known whether they match.
 pub(super) struct Merged {
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) undecided: Vec<Source>,
 }
 
-pub(super) fn merge(policies: &Index<'_, PolicyFile>, node: &NodeFacts, ties: &mut Ties) -> Merged {
-    let mut files: Vec<(NodeRank, &PolicyFile)> = Vec::new();
-    let mut undecided = Vec::new();
-    for (file, matched) in policies.about(node) {
-        match matched {
-            Match::No => {}
-            Match::Maybe(_) => undecided.push(file.selector.at.source(&file.path)),
-            Match::Yes(rank) => files.push((rank, file)),
-        }
+/// The policy files, and what they were merged to so far: nodes that the same files match alike share a policy.
+pub(super) struct Merger<'t> {
+    files: Index<'t, PolicyFile>,
+    made: BTreeMap<Vec<(NodeRank, &'t str)>, Arc<Policy>>,
+}
+
+impl<'t> Merger<'t> {
+    pub(super) fn new(files: &'t [PolicyFile]) -> Self {
+        Merger { files: Index::new(files, |file| &file.selector), made: BTreeMap::new() }
     }
-    // Most specific first; the sort is stable, so equal ones stay in path order.
-    files.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+
+    pub(super) fn merge(&mut self, node: &NodeFacts, ties: &mut Ties) -> Merged {
+        let mut files: Vec<(NodeRank, &'t PolicyFile)> = Vec::new();
+        let mut undecided = Vec::new();
+        for (file, matched) in self.files.about(node) {
+            match matched {
+                Match::No => {}
+                Match::Maybe(_) => undecided.push(file.selector.at.source(&file.path)),
+                Match::Yes(rank) => files.push((rank, file)),
+            }
+        }
+        if files.is_empty() {
+            return Merged { policy: None, undecided };
+        }
+        // Most specific first; the sort is stable, so equal ones stay in path order.
+        files.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        let key: Vec<(NodeRank, &str)> = files.iter().map(|(rank, file)| (*rank, file.path.as_str())).collect();
+        if let Some(policy) = self.made.get(&key) {
+            return Merged { policy: Some(Arc::clone(policy)), undecided };
+        }
+        let (policy, tied) = one(&files, node, ties);
+        let policy = Arc::new(policy);
+        // A tie is told of every node that shows it.
+        if !tied {
+            self.made.insert(key, Arc::clone(&policy));
+        }
+        Merged { policy: Some(policy), undecided }
+    }
+}
+
+/// The policy of files, the most specific first, and whether two of them are tied.
+fn one(files: &[(NodeRank, &PolicyFile)], node: &NodeFacts, ties: &mut Ties) -> (Policy, bool) {
+    let mut tied = false;
     let mut chosen: Vec<(NodeRank, &PolicyFile, &At<Setting>)> = Vec::new();
-    for (rank, file) in &files {
+    for (rank, file) in files {
         for setting in &file.settings {
             let first = chosen.iter().find(|(_, _, first)| first.value.key() == setting.value.key());
             match first {
@@ -40,18 +74,16 @@ pub(super) fn merge(policies: &Index<'_, PolicyFile>, node: &NodeFacts, ties: &m
                     let sides = [(first_file.path.as_str(), &first.span), (file.path.as_str(), &setting.span)];
                     let help = "make one of the two more specific, or let them agree";
                     ties.add(message, sides, help.to_owned(), node.name.clone());
+                    tied = true;
                 }
                 Some(_) => {}
             }
         }
     }
-    let policy = (!files.is_empty()).then(|| {
-        let mut policy = build(chosen.into_iter().map(|(_, file, setting)| (file, setting)));
-        policy.sources = files.iter().map(|(_, file)| file.selector.at.source(&file.path)).collect();
-        policy.protect.pods = files.iter().flat_map(|(_, file)| file.protect.iter().cloned()).collect();
-        policy
-    });
-    Merged { policy, undecided }
+    let mut policy = build(chosen.into_iter().map(|(_, file, setting)| (file, setting)));
+    policy.sources = files.iter().map(|(_, file)| file.selector.at.source(&file.path)).collect();
+    policy.protect.pods = files.iter().flat_map(|(_, file)| file.protect.iter().cloned()).collect();
+    (policy, tied)
 }
 
 /// A policy of settings, each key at most once; the rest has its default.

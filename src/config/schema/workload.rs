@@ -1,6 +1,7 @@
 //! A `[[workload]]`: who gets which instances.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::At;
 use super::layout;
@@ -14,7 +15,7 @@ use crate::model::{Binding, Target};
 #[derive(Clone, Debug)]
 pub struct WorkloadEntry {
     /// What it says.
-    pub binding: Binding,
+    pub binding: Arc<Binding>,
     /// Only on such nodes, of those that the file speaks of.
     pub selector: NodeSelector,
     /// Where its name stands.
@@ -80,7 +81,7 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<Workload
         manage: manage.is_some_and(|manage| manage.value),
         source,
     };
-    Some(WorkloadEntry { binding, selector, name: name.span, profile: profile.span })
+    Some(WorkloadEntry { binding: Arc::new(binding), selector, name: name.span, profile: profile.span })
 }
 
 fn kubernetes(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Target> {

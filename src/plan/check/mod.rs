@@ -14,11 +14,10 @@ mod walk;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::model::parallel;
 use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
 use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
-
-use super::parallel;
 
 crate::model::plan::closed_list! {
     /// What a plan must never break.

@@ -94,7 +94,7 @@ impl<'a> Cluster<'a> {
 /// Why somebody may not be disturbed; `None`: it may.
 pub(super) fn spared(wanted: &DesiredNode, cluster: &Cluster<'_>, user: &User) -> Option<&'static str> {
     let defaults = Policy::default();
-    let policy = wanted.policy.as_ref().unwrap_or(&defaults);
+    let policy = wanted.policy.as_deref().unwrap_or(&defaults);
     match user {
         User::Pod { namespace, name } => {
             let Some(pod) = cluster.pod(namespace, name) else { return Some("unknown to the API server") };

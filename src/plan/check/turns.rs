@@ -18,7 +18,7 @@ struct Group<'a> {
 pub(super) fn check(desired: &Desired, observed: &Observed, plan: &Plan, found: &mut Findings) {
     let mut groups: BTreeMap<&Source, Group<'_>> = BTreeMap::new();
     for node in &plan.nodes {
-        let policy = desired.nodes.get(&node.name).and_then(|d| d.policy.as_ref());
+        let policy = desired.nodes.get(&node.name).and_then(|d| d.policy.as_deref());
         let (Some(policy), Some(seen)) = (policy, observed.nodes.get(&node.name)) else { continue };
         let Some(cluster) = &seen.cluster else {
             found.at.clone_from(&node.name);

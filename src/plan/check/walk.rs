@@ -72,7 +72,7 @@ pub(super) fn walk(
     plan: &NodePlan,
     found: &mut Findings,
 ) -> End {
-    let in_cluster = seen.cluster.clone().unwrap_or_default();
+    let in_cluster = seen.cluster.as_ref();
     let known = |users: &Known<Vec<User>>| users.known().map(|u| u.iter().cloned().collect::<BTreeSet<_>>());
     let paper = |gpu: &ObservedGpu| {
         let one = |i: &crate::model::GpuInstance| {
@@ -95,14 +95,14 @@ pub(super) fn walk(
         found,
         end,
         whole,
-        tainted: in_cluster.tainted,
-        paused: in_cluster.clients_paused,
+        tainted: in_cluster.is_some_and(|cluster| cluster.tainted),
+        paused: in_cluster.is_some_and(|cluster| cluster.clients_paused),
         leaving: BTreeSet::new(),
         evicted: BTreeMap::new(),
         down: 0,
         stopped: None,
         unready: BTreeSet::new(),
-        hidden: seen.cluster.is_some() && plan.gpus.iter().filter(|g| g.managed).any(|g| hides(g, &in_cluster)),
+        hidden: in_cluster.is_some_and(|cluster| plan.gpus.iter().any(|g| g.managed && hides(g, cluster))),
         fresh: false,
         began: false,
         unreset: BTreeSet::new(),
@@ -369,7 +369,7 @@ impl Walk<'_> {
             self.add(Invariant::Verdicts, step, "its grace is not the policy's");
         }
         self.down += 1;
-        if policy.budget.max_pods.is_some_and(|most| self.down > most.limit) {
+        if policy.budget.max_pods.as_ref().is_some_and(|most| self.down > most.limit) {
             self.add(Invariant::Budgets, step, "more pods are down at once than the policy allows");
         }
     }

@@ -4,7 +4,7 @@ use super::board::{SimBoard, SimProfile};
 use super::rules::{Taken, mig_uuid};
 use crate::model::{ComputeName, Placement, ProfileName};
 use crate::ports::{Nvml, NvmlCode};
-use crate::sim::world::{SimCi, SimGi, SimGpu, World};
+use crate::sim::world::{SimCi, SimGi, SimGpu, World, serial};
 
 impl SimGpu {
     /// A GPU of that board (an id of the catalogue), MIG mode off, nobody on it.
@@ -34,6 +34,89 @@ impl SimGpu {
     pub(crate) fn busy(&self) -> bool {
         let on_instances = self.instances.iter().flat_map(|gi| &gi.compute).any(|ci| !ci.processes.is_empty());
         on_instances || !self.processes.is_empty()
+    }
+
+    fn create_gi(&mut self, next: &mut u64, id: u32, at: Option<Placement>) -> Nvml<u64> {
+        if !self.mode {
+            return Err(NvmlCode::NotSupported);
+        }
+        let board = self.sim_board()?;
+        let profile = board.profile_by_id(id).ok_or(NvmlCode::InvalidArgument)?;
+        if at.is_some_and(|at| !profile.placements().any(|legal| legal == at)) {
+            return Err(NvmlCode::InvalidArgument);
+        }
+        // The GPU enters MIG at its first instance, and then nobody may be on it; later ones come and go freely.
+        if self.instances.is_empty() && self.busy() {
+            return Err(NvmlCode::InUse);
+        }
+        let taken = self.taken();
+        let placement = match at {
+            Some(at) => board.fits(&taken, profile, at).then_some(at),
+            None => board.automatic(&taken, profile),
+        };
+        let placement = placement.ok_or(NvmlCode::InsufficientResources)?;
+        let gi_id = board.gi_id(placement, self.half_swapped);
+        let serial = serial(next);
+        let created = SimGi { serial, id: gi_id, profile_index: profile.index, placement, compute: Vec::new() };
+        // A GPU has few, and a fleet has many GPUs.
+        self.instances.reserve_exact(1);
+        self.instances.push(created);
+        Ok(serial)
+    }
+
+    fn create_ci(&mut self, next: &mut u64, gi: u64, index: u32, at: Option<Placement>) -> Nvml<u64> {
+        let board = self.sim_board()?;
+        let there = self.instances.iter_mut().find(|there| there.serial == gi).ok_or(NvmlCode::InvalidArgument)?;
+        let of = there.profile(board)?;
+        let profile = of.compute(index).ok_or(NvmlCode::InvalidArgument)?;
+        if at.is_some_and(|at| !profile.placements(of).contains(&at)) {
+            return Err(NvmlCode::InvalidArgument);
+        }
+        let taken = there.taken();
+        let placement = match at {
+            Some(at) => of.compute_fits(&taken, profile, at).then_some(at),
+            None => of.compute_automatic(&taken, profile),
+        };
+        let placement = placement.ok_or(NvmlCode::InsufficientResources)?;
+        let id = (0..).find(|id| there.compute.iter().all(|ci| ci.id != *id)).unwrap_or(0);
+        let uuid = mig_uuid(&self.uuid, there.id, placement.start);
+        let serial = serial(next);
+        let created = SimCi { serial, id, profile_index: index, placement, uuid, processes: Vec::new() };
+        there.compute.reserve_exact(1);
+        there.compute.push(created);
+        Ok(serial)
+    }
+
+    /// Puts an instance where a fleet file says, by the driver's rules but at once: its MIG UUIDs in the order of
+    /// `compute` (`None`: one compute instance that fills it). Nothing is left behind where it does not fit.
+    pub(crate) fn place(
+        &mut self,
+        next: &mut u64,
+        profile: ProfileName,
+        start: u32,
+        compute: Option<&[ComputeName]>,
+    ) -> Nvml<Vec<String>> {
+        let board = self.sim_board()?;
+        let geometry = board.catalogue.shared_geometry().ok_or(NvmlCode::NotSupported)?;
+        let (resolved, _) = geometry.resolve(profile).ok_or(NvmlCode::InvalidArgument)?;
+        let of = board.profile_by_id(resolved.id).ok_or(NvmlCode::InvalidArgument)?;
+        let wanted: Option<Vec<u32>> = match compute {
+            None => of.filling().map(|filling| vec![filling.index]),
+            Some(names) => names.iter().map(|name| Some(of.named_compute(name.slices)?.index)).collect(),
+        };
+        let wanted = wanted.ok_or(NvmlCode::InvalidArgument)?;
+        let gi = self.create_gi(next, of.id, Some(Placement { start, size: of.size }))?;
+        let made: Nvml<Vec<u64>> = wanted.iter().map(|index| self.create_ci(next, gi, *index, None)).collect();
+        // What was made last stands last.
+        match made {
+            Ok(_) => {
+                Ok(self.instances.last().into_iter().flat_map(|gi| &gi.compute).map(|ci| ci.uuid.clone()).collect())
+            }
+            Err(code) => {
+                self.instances.pop();
+                Err(code)
+            }
+        }
     }
 }
 
@@ -82,61 +165,24 @@ impl World {
         Err(NvmlCode::InvalidArgument)
     }
 
+    /// A GPU and the next serial number, to make something on it.
+    fn workbench(&mut self, node: &str, gpu: usize) -> Nvml<(&mut SimGpu, &mut u64)> {
+        let node = self.nodes.get_mut(node).ok_or(NvmlCode::DriverNotLoaded)?;
+        let gpu = node.gpus.get_mut(gpu).ok_or(NvmlCode::InvalidArgument)?;
+        if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok((gpu, &mut self.next_serial)) }
+    }
+
     /// Creates a GPU instance; its serial.
     pub(crate) fn create_gi(&mut self, node: &str, gpu: usize, id: u32, at: Option<Placement>) -> Nvml<u64> {
-        let there = self.sim_gpu(node, gpu)?;
-        if !there.mode {
-            return Err(NvmlCode::NotSupported);
-        }
-        let board = there.sim_board()?;
-        let profile = board.profile_by_id(id).ok_or(NvmlCode::InvalidArgument)?;
-        if at.is_some_and(|at| !profile.placements().any(|legal| legal == at)) {
-            return Err(NvmlCode::InvalidArgument);
-        }
-        // The GPU enters MIG at its first instance, and then nobody may be on it; later ones come and go freely.
-        if there.instances.is_empty() && there.busy() {
-            return Err(NvmlCode::InUse);
-        }
-        let taken = there.taken();
-        let placement = match at {
-            Some(at) => board.fits(&taken, profile, at).then_some(at),
-            None => board.automatic(&taken, profile),
-        };
-        let placement = placement.ok_or(NvmlCode::InsufficientResources)?;
-        let gi_id = board.gi_id(placement, there.half_swapped);
-        let serial = self.serial();
-        let created = SimGi { serial, id: gi_id, profile_index: profile.index, placement, compute: Vec::new() };
-        let instances = &mut self.sim_gpu_mut(node, gpu)?.instances;
-        // A GPU has few, and a fleet has many GPUs.
-        instances.reserve_exact(1);
-        instances.push(created);
-        Ok(serial)
+        let (gpu, next) = self.workbench(node, gpu)?;
+        gpu.create_gi(next, id, at)
     }
 
     /// Creates a compute instance; its serial.
     pub(crate) fn create_ci(&mut self, node: &str, gi: u64, index: u32, at: Option<Placement>) -> Nvml<u64> {
-        let (gpu, there) = self.sim_gi(node, gi)?;
-        let on = self.sim_gpu(node, gpu)?;
-        let of = there.profile(on.sim_board()?)?;
-        let profile = of.compute(index).ok_or(NvmlCode::InvalidArgument)?;
-        if at.is_some_and(|at| !profile.placements(of).contains(&at)) {
-            return Err(NvmlCode::InvalidArgument);
-        }
-        let taken = there.taken();
-        let placement = match at {
-            Some(at) => of.compute_fits(&taken, profile, at).then_some(at),
-            None => of.compute_automatic(&taken, profile),
-        };
-        let placement = placement.ok_or(NvmlCode::InsufficientResources)?;
-        let id = (0..).find(|id| there.compute.iter().all(|ci| ci.id != *id)).unwrap_or(0);
-        let uuid = mig_uuid(&on.uuid, there.id, placement.start);
-        let serial = self.serial();
-        let created = SimCi { serial, id, profile_index: index, placement, uuid, processes: Vec::new() };
-        let instances = &mut self.sim_gpu_mut(node, gpu)?.instances;
-        let there = instances.iter_mut().find(|there| there.serial == gi).ok_or(NvmlCode::InvalidArgument)?;
-        there.compute.reserve_exact(1);
-        there.compute.push(created);
-        Ok(serial)
+        let (gpu, _) = self.sim_gi(node, gi)?;
+        let (gpu, next) = self.workbench(node, gpu)?;
+        gpu.create_ci(next, gi, index, at)
     }
 
     /// Destroys a compute instance, unless processes are on it.
@@ -169,8 +215,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts an instance where a fleet file says, by the driver's rules but at once: its MIG UUIDs in the order of
-    /// `compute` (`None`: one compute instance that fills it). Nothing is left behind where it does not fit.
+    /// Puts an instance where somebody says: see [`SimGpu::place`].
     pub fn place(
         &mut self,
         node: &str,
@@ -178,27 +223,9 @@ impl World {
         profile: ProfileName,
         start: u32,
         compute: Option<&[ComputeName]>,
-    ) -> Result<Vec<String>, NvmlCode> {
-        let there = self.sim_gpu(node, gpu)?;
-        let board = there.sim_board()?;
-        let geometry = board.catalogue.shared_geometry().ok_or(NvmlCode::NotSupported)?;
-        let (resolved, _) = geometry.resolve(profile).ok_or(NvmlCode::InvalidArgument)?;
-        let of = board.profile_by_id(resolved.id).ok_or(NvmlCode::InvalidArgument)?;
-        let wanted: Option<Vec<u32>> = match compute {
-            None => of.filling().map(|filling| vec![filling.index]),
-            Some(names) => names.iter().map(|name| Some(of.named_compute(name.slices)?.index)).collect(),
-        };
-        let wanted = wanted.ok_or(NvmlCode::InvalidArgument)?;
-        let before = there.instances.clone();
-        let gi = self.create_gi(node, gpu, of.id, Some(Placement { start, size: of.size }))?;
-        let made: Nvml<Vec<u64>> = wanted.iter().map(|index| self.create_ci(node, gi, *index, None)).collect();
-        match made {
-            Ok(serials) => serials.iter().map(|ci| Ok(self.sim_ci(node, *ci)?.2.uuid.clone())).collect(),
-            Err(code) => {
-                self.sim_gpu_mut(node, gpu)?.instances = before;
-                Err(code)
-            }
-        }
+    ) -> Nvml<Vec<String>> {
+        let (gpu, next) = self.workbench(node, gpu)?;
+        gpu.place(next, profile, start, compute)
     }
 }
 

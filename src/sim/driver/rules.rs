@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::board::{SimBoard, SimCompute, SimProfile};
 use crate::model::Placement;
+use crate::model::identity::push_hex;
 
 /// An instance that is there: its profile's index, and where.
 pub(crate) type Taken = (u32, Placement);
@@ -124,6 +125,19 @@ impl SimProfile {
     }
 }
 
+/// Appends the first 16 bytes, grouped as in a UUID.
+fn push_uuid(text: &mut String, bytes: &[u8]) {
+    let mut rest = bytes;
+    for length in [4, 2, 2, 2, 6] {
+        let (group, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if rest.len() < bytes.len() {
+            text.push('-');
+        }
+        push_hex(text, group);
+        rest = after;
+    }
+}
+
 /// The UUID of a MIG device: a hash over the GPU, the GPU instance's id and the first compute slice. The profile is
 /// no part of it, so another profile at the same slot has the same UUID, also after a reboot.
 pub(crate) fn mig_uuid(gpu_uuid: &str, gi_id: u32, syspipe: u32) -> String {
@@ -132,7 +146,7 @@ pub(crate) fn mig_uuid(gpu_uuid: &str, gi_id: u32, syspipe: u32) -> String {
     hash.update(b"\x0bSMC");
     hash.update(gi_id.to_le_bytes());
     hash.update(syspipe.to_le_bytes());
-    let mut bytes = hash.finalize().into_iter().take(16).collect::<Vec<u8>>();
+    let mut bytes = hash.finalize();
     // Version 5 and the variant of RFC 9562, as the driver sets them on its SHA-1.
     if let Some(version) = bytes.get_mut(6) {
         *version = (*version & 0x0f) | 0x50;
@@ -140,12 +154,8 @@ pub(crate) fn mig_uuid(gpu_uuid: &str, gi_id: u32, syspipe: u32) -> String {
     if let Some(variant) = bytes.get_mut(8) {
         *variant = (*variant & 0x3f) | 0x80;
     }
-    let mut text = String::from("MIG-");
-    for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
-    }
+    let mut text = String::with_capacity("MIG-".len() + 36);
+    text.push_str("MIG-");
+    push_uuid(&mut text, &bytes);
     text
 }

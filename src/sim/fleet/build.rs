@@ -6,7 +6,7 @@ use super::BEGIN_MS;
 use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
 use super::read::{At, Problems, Span, nearest, suggestion};
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, Memory, User, catalogue};
+use crate::model::{Digest, Geometry, Memory, User, catalogue};
 use crate::sim::controllers::{pod, uid, uuid};
 use crate::sim::devices::WHOLE_GPU;
 use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World};
@@ -67,7 +67,7 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
         out.add(span, format!("node `{name}` is there twice"));
         return;
     }
-    let bare = SimNode {
+    let mut node = SimNode {
         labels,
         in_cluster,
         tainted: false,
@@ -77,10 +77,10 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
         units: BTreeMap::new(),
         commands: BTreeMap::new(),
     };
-    world.nodes.insert(name.clone(), bare);
     for entry in gpus {
-        gpu(world, &name, entry, named, out);
+        gpu(world, &name, &mut node, entry, named, out);
     }
+    world.nodes.insert(name.clone(), node);
     if in_cluster {
         world.advertise(&name);
     }
@@ -92,14 +92,15 @@ fn pci(index: usize) -> String {
     format!("{:08x}:{:02x}:00.0", slot / 0x100, slot % 0x100)
 }
 
-fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &mut Problems) {
+fn gpu(world: &mut World, name: &str, node: &mut SimNode, entry: GpuEntry, named: &mut Named, out: &mut Problems) {
     let At { value: model, span } = &entry.model;
     let Some(board) = catalogue::by_id(model) else {
         let known: Vec<&str> = catalogue::all().map(|board| board.id).collect();
         out.add_with(span.clone(), format!("`{model}` is no board of the catalogue"), suggestion(model, known));
         return;
     };
-    if entry.mig && board.shared_geometry().is_none() {
+    let geometry = board.shared_geometry();
+    if entry.mig && geometry.is_none() {
         out.add(span.clone(), format!("where instances lie on `{model}` is not known, so it can't be simulated"));
         return;
     }
@@ -112,7 +113,6 @@ fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &
         return;
     }
     for copy in 0..entry.count {
-        let Some(node) = world.nodes.get_mut(name) else { return };
         let index = node.gpus.len();
         let id = format!("GPU-{}", uuid([b"gpu".as_slice(), name.as_bytes(), &index.to_le_bytes()]));
         let mut gpu = SimGpu::new(&id, &pci(index), model, entry.half_swapped);
@@ -121,11 +121,12 @@ fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &
         // What is wrong with the first of alike GPUs is wrong with all.
         let before = out.list.len();
         for instance in &entry.instances {
-            place(world, name, index, instance, named, out);
+            let Some(geometry) = &geometry else { continue };
+            place(world, name, node, geometry, instance, named, out);
         }
         for user in &entry.processes {
             let place = Device { node: name, gpu: index, uuid: &id, resource: WHOLE_GPU };
-            hold(world, &place, user, named, out);
+            hold(world, node, &place, user, named, out);
         }
         if copy == 0 && out.list.len() > before {
             return;
@@ -133,28 +134,36 @@ fn gpu(world: &mut World, name: &str, entry: GpuEntry, named: &mut Named, out: &
     }
 }
 
-fn place(world: &mut World, name: &str, index: usize, entry: &InstanceEntry, named: &mut Named, out: &mut Problems) {
-    let profile = world.nodes.get(name).and_then(|node| node.gpus.get(index)).and_then(|gpu| {
-        let geometry = catalogue::by_id(&gpu.board)?.shared_geometry()?;
-        Some((geometry.resolve(entry.profile).map(|(profile, _)| profile.clone()), geometry, gpu.board.clone()))
-    });
-    let Some((profile, geometry, board)) = profile else { return };
-    let Some(profile) = profile else {
+/// Puts an instance on the node's last GPU.
+fn place(
+    world: &mut World,
+    name: &str,
+    node: &mut SimNode,
+    geometry: &Geometry,
+    entry: &InstanceEntry,
+    named: &mut Named,
+    out: &mut Problems,
+) {
+    let Some((index, gpu)) = node.gpus.iter_mut().enumerate().next_back() else { return };
+    let Some((profile, _)) = geometry.resolve(entry.profile) else {
         let offers: Vec<String> = geometry.offers().iter().map(ToString::to_string).collect();
         let hint = format!("it offers {}", offers.join(", "));
-        out.add_with(entry.span.clone(), format!("{board} has no {}", entry.profile), hint);
+        out.add_with(entry.span.clone(), format!("{} has no {}", gpu.board, entry.profile), hint);
         return;
     };
-    let starts = entry.start.map_or_else(|| profile.starts.clone(), |start| vec![start]);
+    let starts = entry.start.as_ref().map_or(profile.starts.as_slice(), std::slice::from_ref);
     let mut result = Err(crate::ports::NvmlCode::InsufficientResources);
-    for start in starts {
-        result = world.place(name, index, profile.name, start, entry.compute.as_deref());
+    for &start in starts {
+        result = gpu.place(&mut world.next_serial, profile.name, start, entry.compute.as_deref());
         if result.is_ok() {
             break;
         }
     }
     match result {
         Ok(uuids) => {
+            if entry.users.is_empty() {
+                return;
+            }
             let resource = profile.name.resource();
             // With several compute instances the users take one each, in order, and the last one the rest.
             for (user, at) in entry.users.iter().zip(0..) {
@@ -162,7 +171,7 @@ fn place(world: &mut World, name: &str, index: usize, entry: &InstanceEntry, nam
                     out.add(user.span.clone(), "an instance without compute instances has no users");
                     continue;
                 };
-                hold(world, &Device { node: name, gpu: index, uuid, resource: &resource }, user, named, out);
+                hold(world, node, &Device { node: name, gpu: index, uuid, resource: &resource }, user, named, out);
             }
         }
         Err(code) => {
@@ -183,7 +192,14 @@ struct Device<'a> {
     resource: &'a str,
 }
 
-fn hold(world: &mut World, device: &Device<'_>, user: &At<UserEntry>, named: &mut Named, out: &mut Problems) {
+fn hold(
+    world: &mut World,
+    node: &mut SimNode,
+    device: &Device<'_>,
+    user: &At<UserEntry>,
+    named: &mut Named,
+    out: &mut Problems,
+) {
     let user_of = match &user.value {
         UserEntry::Known(user) => user.clone(),
         // Process ids of a machine that is up for a while: above the first few thousand.
@@ -193,7 +209,6 @@ fn hold(world: &mut World, device: &Device<'_>, user: &At<UserEntry>, named: &mu
         }
     };
     let serial = world.serial();
-    let Some(node) = world.nodes.get_mut(device.node) else { return };
     match user_of {
         User::Unit(name) => {
             let unit = node.units.entry(name).or_default();
@@ -271,6 +286,7 @@ fn check_pods(world: &World, named: &Named, out: &mut Problems) {
         let id = format!("{}/{}", workload.namespace, workload.name);
         let pods: Vec<_> = world.pods_of(workload).collect();
         let wanted = world.wanted(workload) as usize;
+        let requests = workload.requests();
         for (at, (key, pod)) in pods.into_iter().enumerate() {
             let Some(span) = named.get(key) else { continue };
             if at == wanted {
@@ -281,8 +297,8 @@ fn check_pods(world: &World, named: &Named, out: &mut Problems) {
                     hint,
                 );
             }
-            if workload.profile.is_some() && pod.requests != workload.requests() {
-                let (holds, asks) = (list(&pod.requests), list(&workload.requests()));
+            if workload.profile.is_some() && pod.requests != requests {
+                let (holds, asks) = (list(&pod.requests), list(&requests));
                 out.add(span.clone(), format!("pod {key} holds {holds}, and its workload asks for {asks}"));
             }
             let ordinal = key.rsplit('-').next().and_then(|tail| tail.parse::<u32>().ok());

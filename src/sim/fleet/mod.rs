@@ -97,13 +97,13 @@ impl std::error::Error for FleetErrors {}
 /// file does not name. `name` is what messages call the file. All that is wrong is told at once.
 pub fn parse(name: &str, text: &str) -> Result<World, Box<FleetErrors>> {
     let mut problems = read::Problems::default();
-    if let Some(span) = deep::too_deep(text) {
-        problems.add(span, "keys are nested too deep");
-        return Err(told(name, text, problems));
-    }
     // Only what is right is read in pieces: where something is wrong, the whole file tells what and where.
     if let Some(world) = pieces::read(text).and_then(|entries| built(entries, text).ok()) {
         return Ok(world);
+    }
+    if let Some(span) = deep::too_deep(text) {
+        problems.add(span, "keys are nested too deep");
+        return Err(told(name, text, problems));
     }
     let (document, syntax) = DeTable::parse_recoverable(text);
     // What follows a syntax error is mostly its consequence.

@@ -2,25 +2,22 @@
 
 use toml::de::DeTable;
 
+use super::deep::too_deep;
 use super::entries::{self, Entries};
 use super::read::Problems;
+use crate::model::parallel;
 
 /// The entries of a file that is cut before each `[[node]]`; their spans count from the beginning of their piece.
 /// `None`: something is wrong, or a whole that is cut so would not mean the same.
 pub(super) fn read(text: &str) -> Option<Entries> {
     let mut all = Entries::default();
     let mut faults = 0;
-    for piece in cut(text)? {
-        // A cut in the midst of a text or a list leaves a piece that is no TOML.
-        let (document, syntax) = DeTable::parse_recoverable(piece);
-        let mut problems = Problems::default();
+    let pieces = cut(text)?;
+    for read in parallel::map(parallel::threads(pieces.len()), pieces, piece) {
+        let (Entries { nodes, workloads, budgets, latency }, fault) = read?;
         // A table may stand only once in the whole, and so only in one of the pieces.
-        faults += usize::from(document.get_ref().contains_key("fault"));
-        if !syntax.is_empty() || faults > 1 {
-            return None;
-        }
-        let Entries { nodes, workloads, budgets, latency } = entries::read(&document, &mut problems);
-        if !problems.list.is_empty() {
+        faults += usize::from(fault);
+        if faults > 1 {
             return None;
         }
         all.nodes.extend(nodes);
@@ -29,6 +26,21 @@ pub(super) fn read(text: &str) -> Option<Entries> {
         all.latency.extend(latency);
     }
     Some(all)
+}
+
+/// A piece's entries, and whether it tells of faults; `None`: something is wrong with it.
+fn piece(text: &str) -> Option<(Entries, bool)> {
+    if too_deep(text).is_some() {
+        return None;
+    }
+    // A cut in the midst of a text or a list leaves a piece that is no TOML.
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        return None;
+    }
+    let mut problems = Problems::default();
+    let entries = entries::read(&document, &mut problems);
+    problems.list.is_empty().then(|| (entries, document.get_ref().contains_key("fault")))
 }
 
 /// The pieces, the first without a node; `None` where a key stands before the first header, since it may be one that

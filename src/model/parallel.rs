@@ -1,4 +1,4 @@
-//! Work on many nodes at once, with the results in the order of the nodes.
+//! Work on many nodes or files at once, with the results in their order.
 
 use std::num::NonZero;
 use std::thread;
@@ -6,15 +6,15 @@ use std::thread;
 /// To start a thread takes as long as to plan a few nodes, so that fewer are not worth one.
 const FEWEST: usize = 32;
 
-/// As many threads as so many nodes are worth, on this machine.
-pub(super) fn threads(nodes: usize) -> NonZero<usize> {
+/// As many threads as so many items are worth, on this machine.
+pub(crate) fn threads(items: usize) -> NonZero<usize> {
     // The system is asked only for many, since it takes longer to answer than one node takes.
-    let machine = if nodes > FEWEST { thread::available_parallelism().ok() } else { None };
+    let machine = if items > FEWEST { thread::available_parallelism().ok() } else { None };
     machine.unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// The results, in the order of the items.
-pub(super) fn map<T: Send, R: Send>(threads: NonZero<usize>, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<T: Send, R: Send>(threads: NonZero<usize>, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let share = items.len().div_ceil(threads.get()).max(FEWEST);
     if items.len() <= share {
         return items.into_iter().map(work).collect();
