@@ -215,7 +215,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts an instance where somebody says: see [`SimGpu::place`].
+    /// Puts an instance where somebody says: see `SimGpu::place`.
     pub fn place(
         &mut self,
         node: &str,
