@@ -38,6 +38,43 @@ pub enum NvmlCode {
 }
 
 impl NvmlCode {
+    /// Every code but success.
+    pub const ERRORS: &'static [NvmlCode] = &[
+        NvmlCode::Uninitialized,
+        NvmlCode::InvalidArgument,
+        NvmlCode::NotSupported,
+        NvmlCode::NoPermission,
+        NvmlCode::NotFound,
+        NvmlCode::InsufficientSize,
+        NvmlCode::DriverNotLoaded,
+        NvmlCode::Timeout,
+        NvmlCode::LibraryNotFound,
+        NvmlCode::FunctionNotFound,
+        NvmlCode::GpuIsLost,
+        NvmlCode::ResetRequired,
+        NvmlCode::InUse,
+        NvmlCode::InsufficientResources,
+        NvmlCode::ArgumentVersionMismatch,
+        NvmlCode::InvalidState,
+        NvmlCode::ResetTypeNotSupported,
+        NvmlCode::Unknown,
+    ];
+
+    /// Its name in nvml.h behind `NVML_ERROR_`: `IN_USE`.
+    pub fn constant(self) -> String {
+        let camel = format!("{self:?}");
+        let bar = |(at, letter): (usize, char)| {
+            let bar = (at > 0 && letter.is_ascii_uppercase()).then_some('_');
+            bar.into_iter().chain([letter.to_ascii_uppercase()])
+        };
+        camel.char_indices().flat_map(bar).collect()
+    }
+
+    /// Whether it may pass by itself, so that trying again may help.
+    pub fn passes(self) -> bool {
+        matches!(self, NvmlCode::InUse | NvmlCode::Timeout)
+    }
+
     /// The words that nvidia-smi prints for it.
     pub fn words(self) -> &'static str {
         use NvmlCode::*;

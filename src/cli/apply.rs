@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Loaded, Tree};
-use crate::execute::journal::{Entry, Record, Standing, standing};
-use crate::execute::{Machine, News, Outcome, Ports, at_once, drive};
-use crate::host::journal::FileJournal;
-use crate::model::plan::ClusterPlan;
+use crate::execute::journal::{Entry, Record};
+use crate::execute::{self, News, Outcome, Ports, Rollback, at_once, carry};
+use crate::model::plan::{Block, BlockCode, ClusterPlan};
 use crate::model::policy::Shared;
 use crate::model::{Desired, Digest, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
 use crate::ports::{Cluster as _, Journal as _, Request};
+use crate::sim::clock::SimClock;
+use crate::sim::cluster::SimCluster;
+use crate::sim::driver::SimDriver;
+use crate::sim::fault::Faulty;
+use crate::sim::host::SimHost;
+use crate::sim::state::StateFile;
 use crate::{plan, render};
 
 use super::args::{Apply, DryRun, Global, Output, Override};
@@ -24,6 +29,10 @@ use super::input;
 use super::output;
 use super::plan::blocked;
 use super::progress::Progress;
+use super::trouble;
+
+/// The outside of one simulated node.
+type NodePorts<'a> = Ports<'a, Faulty<SimDriver>, Faulty<SimCluster>, Faulty<SimHost>, Faulty<SimClock>>;
 
 /// After so many plans of one apply, and one for each node, nothing will settle any more by planning again.
 const PASSES: usize = 20;
@@ -65,7 +74,7 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     if let Some(plan) = saved.take() {
         saved = Some(same_nodes(plan, &mut fleet));
     }
-    let interrupted = watch_signals()?;
+    let interrupted = watch_signals(fleet.state())?;
     let (failures, held, counts, overridden) = Default::default();
     let mut work = Work {
         global,
@@ -80,7 +89,11 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         held,
         counts,
     };
-    let picture = work.look()?;
+    let mut picture = work.look()?;
+    if args.dry_run.is_none() && work.recover(&picture)? {
+        work.fleet.save()?;
+        picture = work.look()?;
+    }
     if let Some(saved) = &saved {
         refuse_stale(saved, &picture.plan)?;
     }
@@ -142,7 +155,7 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
 }
 
 /// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop.
-fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
+fn watch_signals(state: Arc<StateFile>) -> Result<Arc<AtomicBool>, Error> {
     let flag = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context(|| "signals can't be watched".to_owned())?;
@@ -160,7 +173,9 @@ fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
             loop {
                 tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
                 if seen.swap(true, Ordering::SeqCst) {
-                    // The second one means at once; the next start recovers from what is observed.
+                    // The second one means at once. What is simulated stays as it is then, as real GPUs would, and the
+                    // next start recovers from that.
+                    let _ = state.save();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 output::tell("Stopping after the step in hand. Once more stops at once.\n");
@@ -294,7 +309,7 @@ impl Work<'_> {
         if due.is_empty() || self.stopped() || !self.failures.is_empty() {
             return Ok(());
         }
-        let mut journal = self.journal("cluster")?;
+        let mut journal = trouble::open(&self.fleet, "cluster")?;
         journal.clear().context(|| "the journal can't be begun".to_owned())?;
         let fingerprint = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
         for step in due {
@@ -304,8 +319,8 @@ impl Work<'_> {
                 let line = Record { plan, node: "cluster".to_owned(), at, entry }.line();
                 journal.append(&line).context(|| "the journal can't be written".to_owned())
             };
-            record(&self.fleet, Entry::Begin { step: step.id, what: step.kind.clone() })?;
-            let bound = self.fleet.now(self.fleet.cluster.bind(&request));
+            record(&self.fleet, Entry::Begin { step: step.id, what: Box::new(step.kind.clone()), owes: None })?;
+            let bound = self.fleet.patiently(async || self.fleet.cluster.bind(&request).await);
             let sentence = render::step(&step.kind, &render::Names::default());
             let entry = match bound {
                 Ok(()) => {
@@ -331,40 +346,24 @@ impl Work<'_> {
         journal.append(&over.line()).context(|| "the journal can't be written".to_owned())
     }
 
-    /// A journal beside the state.
-    fn journal(&self, of: &str) -> Result<FileJournal, Error> {
-        let mut path = self.fleet.path.as_os_str().to_owned();
-        path.push(format!(".{of}.journal"));
-        FileJournal::open(Path::new(&path)).context(|| "the journal can't be opened".to_owned())
-    }
-
     fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
-        let Some(node) = self.fleet.nodes.get(&plan.name) else { return Ok(()) };
-        let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
-        let mut journal = self.journal(&plan.name)?;
-        self.recall(plan, &mut journal)?;
-        let in_cluster = picture.observed.nodes.get(&plan.name).is_some_and(|n| n.cluster.is_some());
-        let ports = Ports {
-            node: &plan.name,
-            gpus: &node.gpus,
-            cluster: in_cluster.then_some(&self.fleet.cluster),
-            host: &node.host,
-            clock: &self.fleet.clock,
-            bindings: &picture.desired.bindings,
-            units: &self.units,
-        };
+        let mut journal = trouble::open(&self.fleet, &plan.name)?;
+        let Some(ports) = self.ports(&plan.name, picture) else { return Ok(()) };
         let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
-        let mut done = Vec::new();
+        let (mut done, mut back) = (Vec::new(), false);
         let interrupted = || self.interrupted.load(Ordering::SeqCst);
         let mut tell = |news: &News| {
             tracing::debug!(node = plan.name, ?news);
-            if let News::Done(id) = news {
-                done.push(*id);
+            match news {
+                News::Done(id) if !back => done.push(*id),
+                News::RollsBack(_) => back = true,
+                _ => {}
             }
             progress.tell(news);
         };
-        let machine = Machine::new(plan, &policy);
-        let outcome = at_once(drive(machine, &ports, &mut journal, &interrupted, &mut tell));
+        let overridden = self.overridden.as_ref();
+        let of = execute::Picture { desired: &picture.desired, observed: &picture.observed, overridden };
+        let outcome = at_once(carry(plan, of, &ports, &mut journal, &interrupted, &mut tell));
         progress.finish();
         self.count(plan, &done);
         match outcome {
@@ -385,34 +384,68 @@ impl Work<'_> {
                     output::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
                 }
             }
-            Some(Outcome::Failed { step, why, left }) => {
+            Some(Outcome::Failed { step, why, left, rollback }) => {
+                let names = render::Names::of(plan);
+                let what = plan.steps.iter().find(|s| s.id == step);
+                let what = what.map(|s| format!(" ({})", render::step(&s.kind, &names))).unwrap_or_default();
                 let left =
-                    if left.is_empty() { String::new() } else { format!(" (not taken back: {})", left.join(", ")) };
-                self.failures.insert(plan.name.clone(), format!("step {step} failed: {why}{left}"));
+                    if left.is_empty() { String::new() } else { format!("; not taken back: {}", left.join(", ")) };
+                let rollback = match rollback {
+                    Rollback::None => String::new(),
+                    Rollback::Unneeded => "; the layout is as it was".to_owned(),
+                    Rollback::Whole => "; the layout was put back".to_owned(),
+                    Rollback::Part(why) => format!("; the layout could not be put back: {why}"),
+                };
+                self.failures.insert(plan.name.clone(), format!("step {step}{what}: {why}{left}{rollback}"));
             }
         }
         Ok(())
     }
 
-    /// Tells of a run that was cut short, and begins a new journal: recovery is from what is observed.
-    fn recall(&self, plan: &NodePlan, journal: &mut FileJournal) -> Result<(), Error> {
-        let lines = journal.lines().context(|| "the journal can't be read".to_owned())?;
-        let open = match standing(&lines) {
-            Standing::Interrupted { open, .. } => Some(open),
-            Standing::Clean | Standing::Unreadable => None,
-        };
-        if let Some(open) = open.filter(|_| !self.global.quiet) {
-            let step = open.map(|id| format!(" in step {id}")).unwrap_or_default();
-            output::tell(&format!(
-                "  {:<10} an earlier run was cut short{step}; what is there was observed anew\n",
-                plan.name
-            ));
+    /// The outside of a node.
+    fn ports<'a>(&'a self, name: &'a str, picture: &'a Picture) -> Option<NodePorts<'a>> {
+        let node = self.fleet.nodes.get(name)?;
+        let in_cluster = picture.observed.nodes.get(name).is_some_and(|n| n.cluster.is_some());
+        Some(Ports {
+            node: name,
+            gpus: &node.gpus,
+            cluster: in_cluster.then_some(&self.fleet.cluster),
+            host: &node.host,
+            clock: &self.fleet.clock,
+            bindings: &picture.desired.bindings,
+            units: &self.units,
+        })
+    }
+
+    /// Takes back what runs that were cut short left behind; whether there was any.
+    fn recover(&mut self, picture: &Picture) -> Result<bool, Error> {
+        let mut any = false;
+        for plan in &picture.plan.nodes {
+            let story = trouble::story(&self.fleet, &plan.name)?;
+            if story.over && story.owed.is_empty() {
+                continue;
+            }
+            if !self.global.quiet && !story.over {
+                let step = story.open.as_ref().map(|(id, _)| format!(" in step {id}")).unwrap_or_default();
+                let name = &plan.name;
+                output::tell(&format!(
+                    "  {name:<10} an earlier run was cut short{step}; what is there was observed anew\n"
+                ));
+            }
+            let mut journal = trouble::open(&self.fleet, &plan.name)?;
+            let Some(ports) = self.ports(&plan.name, picture) else { continue };
+            let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
+            let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
+            let mut tell = |news: &News| progress.tell(news);
+            let outcome = at_once(execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &mut tell));
+            progress.finish();
+            any |= !story.owed.is_empty();
+            if let Some(Outcome::Failed { left, .. }) = outcome {
+                let why = format!("what an earlier run left could not be taken back: {}", left.join(", "));
+                self.failures.insert(plan.name.clone(), why);
+            }
         }
-        journal.clear().context(|| "the journal can't be begun".to_owned())?;
-        let Some(entry) = self.overridden.clone() else { return Ok(()) };
-        let at = self.fleet.time().to_string();
-        let record = Record { plan: plan.fingerprint.clone(), node: plan.name.clone(), at, entry };
-        journal.append(&record.line()).context(|| "the journal can't be written".to_owned())
+        Ok(any)
     }
 
     fn count(&mut self, plan: &NodePlan, done: &[u32]) {
@@ -439,6 +472,7 @@ impl Work<'_> {
         let settled = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
         let sound = plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty();
         let mut text = match (seconds > 0.0, sound) {
+            (true, _) if !self.failures.is_empty() => format!("\nStopped: {did}.\n"),
             (true, _) => format!("\nDone: {did}.\n"),
             (false, true) => "\nNothing to do.\n".to_owned(),
             (false, false) => "\nNothing was done.\n".to_owned(),
@@ -461,9 +495,10 @@ impl Work<'_> {
             }
             for node in plan.nodes.iter().filter(|node| !settled(node)) {
                 text.push_str(&format!("{} is {}\n", node.name, node.state));
-                // What holds back the tree is told above, once.
-                let own = node.blocked.iter().filter(|block| !plan.cluster.blocked.contains(block));
-                for block in own.chain(&node.waiting) {
+                // What holds back the tree is told above, once; what has just failed is told below.
+                let failed = |block: &Block| block.code == BlockCode::Failed && self.failures.contains_key(&node.name);
+                let told = |block: &&Block| plan.cluster.blocked.contains(block) || failed(block);
+                for block in node.blocked.iter().filter(|block| !told(block)).chain(&node.waiting) {
                     text.push_str(&format!(
                         "  {}: {}: {}\n    hint: {}\n",
                         block.code, block.object, block.message, block.hint

@@ -64,13 +64,14 @@ pub(super) fn look(
     if let Some(block) = fleet.taken_up().and_then(|before| guards::removal(&before, &tree.sum())) {
         guards::hold_tree(&mut desired, &block);
     }
-    let plan = plan::plan(&desired, &observed, fleet.time());
+    let mut plan = plan::plan(&desired, &observed, fleet.time());
     let broken = plan::check::check(&desired, &observed, &plan);
     if !broken.is_empty() {
         let error = Error::failed("the plan breaks its own invariants, so it is neither shown nor carried out");
         let error = error.hint("this is a defect of sectile: please report it with the tree and this output");
         return Err(broken.iter().fold(error, |error, violation| error.hint(violation.to_string())));
     }
+    super::trouble::hold(&mut plan, &desired, &observed, fleet)?;
     // Narrowed only now: budgets, bindings and free instances elsewhere are the whole fleet's.
     let plan = match &fleet.only {
         Some(names) => plan::narrow(plan, names),

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::execute::{at_once, observe};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::execute::{at_once, observe, within};
 use crate::gpu::Gpus;
 use crate::model::memory::TakenUp;
 use crate::model::{Known, Memory, Observed};
-use crate::ports::{Clock as _, Cluster as _, Port};
+use crate::ports::{Clock as _, Cluster as _, Port, PortError};
 use crate::sim::clock::SimClock;
 use crate::sim::cluster::SimCluster;
 use crate::sim::driver::SimDriver;
+use crate::sim::fault::Faulty;
 use crate::sim::host::SimHost;
 use crate::sim::state::{StateError, StateFile};
 use crate::sim::{Shared, fleet, lock};
@@ -21,10 +25,14 @@ use super::error::{Context as _, Error};
 use super::input;
 use super::output;
 
+/// How often what may pass is asked for again, and for how many seconds each time.
+const TRIES: u32 = 5;
+const ANSWER_S: i64 = 60;
+
 /// A simulated fleet, its state locked until it is dropped.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    state: StateFile,
+    state: Arc<StateFile>,
     /// Where the state is kept; journals lie beside it.
     pub(super) path: PathBuf,
     /// All its nodes.
@@ -32,9 +40,9 @@ pub(super) struct Fleet {
     /// The nodes that were asked for; absent: every one.
     pub(super) only: Option<BTreeSet<String>>,
     /// Its cluster.
-    pub(super) cluster: SimCluster,
+    pub(super) cluster: Faulty<SimCluster>,
     /// Its clock.
-    pub(super) clock: SimClock,
+    pub(super) clock: Faulty<SimClock>,
     /// What somebody accepted for this command.
     pub(super) accepted: Accepted,
 }
@@ -52,9 +60,9 @@ pub(super) struct Accepted {
 #[derive(Debug)]
 pub(super) struct Node {
     /// Its GPUs.
-    pub(super) gpus: Gpus<SimDriver>,
+    pub(super) gpus: Gpus<Faulty<SimDriver>>,
     /// Its host.
-    pub(super) host: SimHost,
+    pub(super) host: Faulty<SimHost>,
 }
 
 impl Fleet {
@@ -94,31 +102,34 @@ impl Fleet {
             return Err(did.into_iter().chain([known]).fold(error, Error::hint));
         }
         let nodes = names.into_iter().map(|name| {
-            let gpus = Gpus::new(SimDriver::new(Shared::clone(&world), &name));
+            let meddler = || Shared::clone(&world);
+            let gpus = Gpus::new(Faulty::new(SimDriver::new(Shared::clone(&world), &name), meddler()));
             let host = SimHost { world: Shared::clone(&world), node: name.clone() };
-            (name, Node { gpus, host })
+            (name, Node { gpus, host: Faulty::new(host, meddler()) })
         });
         let nodes = nodes.collect();
-        let cluster = SimCluster { world: Shared::clone(&world) };
+        let cluster = Faulty::new(SimCluster { world: Shared::clone(&world) }, Shared::clone(&world));
+        let clock = Faulty::new(SimClock { world: Shared::clone(&world) }, world);
         let only = global.node.clone().map(|name| BTreeSet::from([name]));
         let accepted = Accepted::default();
-        Ok(Fleet { state, path, nodes, only, cluster, clock: SimClock { world }, accepted })
+        Ok(Fleet { state: Arc::new(state), path, nodes, only, cluster, clock, accepted })
     }
 
     /// Observes every node and the cluster: what one node may do depends on the others, too. What is remembered of the
     /// nodes is told beside.
     pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
-        let cluster = self.now(self.cluster.observe())?;
+        let cluster = self.patiently(async || self.cluster.observe().await)?;
         let pods = observe::pods_by_node(&cluster);
         let mut nodes = BTreeMap::new();
         for (name, node) in &self.nodes {
             // A bare-metal node's labels come from its own settings; in a fleet file, those are its labels.
-            let own = lock(&self.clock.world).nodes.get(name).map(|n| n.labels.clone()).unwrap_or_default();
+            let own = lock(&self.clock.meddler).nodes.get(name).map(|n| n.labels.clone()).unwrap_or_default();
             let own = Known::Known(own);
             let pods = pods.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let seen = observe::node_of(name, &node.gpus, Some(&self.cluster), Some(pods), &node.host, units, &own);
-            let mut seen = self.now(seen).map_err(|error| error.hint(format!("node {name}")))?;
-            lock(&self.clock.world).memory.recall(&mut seen);
+            let (cluster, host) = (Some(&self.cluster), &node.host);
+            let look = async || observe::node_of(name, &node.gpus, cluster, Some(pods), host, units, &own).await;
+            let mut seen = self.patiently(look).map_err(|error| error.hint(format!("node {name}")))?;
+            lock(&self.clock.meddler).memory.recall(&mut seen);
             if self.accepted.inventory {
                 seen.inventory.clear();
             }
@@ -127,25 +138,50 @@ impl Fleet {
         Ok(Observed { nodes, cluster })
     }
 
-    /// The result of a call to the simulated outside, which never waits.
-    pub(super) fn now<T>(&self, call: impl Future<Output = Port<T>>) -> Result<T, Error> {
-        let answer = at_once(call).ok_or_else(|| Error::failed("the simulator waited, which it must not"))?;
-        answer.context(|| "the simulated fleet could not be asked".to_owned())
+    /// The result of a call to the simulated outside, which may be made again where that may help.
+    pub(super) fn patiently<T>(&self, call: impl AsyncFn() -> Port<T>) -> Result<T, Error> {
+        let later = |seconds| self.time().saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        let hangs = || PortError {
+            transient: true,
+            code: format!("no answer for {ANSWER_S} s"),
+            message: "asking the simulated fleet".to_owned(),
+        };
+        let mut tries = 0;
+        loop {
+            let answer = at_once(within(call(), self.clock.sleep_until(later(ANSWER_S))));
+            match answer.flatten().unwrap_or_else(|| Err(hangs())) {
+                Err(error) if error.transient && tries < TRIES => {
+                    tries += 1;
+                    at_once(self.clock.sleep_until(later(1 << tries)));
+                }
+                answer => return answer.context(|| "the simulated fleet could not be asked".to_owned()),
+            }
+        }
+    }
+
+    /// Who decides what goes wrong: the simulated world.
+    pub(super) fn meddler(&self) -> Shared {
+        Shared::clone(&self.clock.meddler)
+    }
+
+    /// The state, for whoever must keep it when everything ends at once.
+    pub(super) fn state(&self) -> Arc<StateFile> {
+        Arc::clone(&self.state)
     }
 
     /// The tree that was last taken up, unless it does not matter.
     pub(super) fn taken_up(&self) -> Option<TakenUp> {
-        lock(&self.clock.world).memory.tree.clone().filter(|_| !self.accepted.removal)
+        lock(&self.clock.meddler).memory.tree.clone().filter(|_| !self.accepted.removal)
     }
 
     /// What is remembered.
     pub(super) fn memory(&self) -> Memory {
-        lock(&self.clock.world).memory.clone()
+        lock(&self.clock.meddler).memory.clone()
     }
 
     /// Changes what is remembered; kept with the state.
     pub(super) fn remember(&self, change: impl FnOnce(&mut Memory)) {
-        change(&mut lock(&self.clock.world).memory);
+        change(&mut lock(&self.clock.meddler).memory);
     }
 
     /// Keeps the state.
@@ -154,13 +190,13 @@ impl Fleet {
     }
 
     /// The virtual time.
-    pub(super) fn time(&self) -> jiff::Timestamp {
+    pub(super) fn time(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// How many destroy calls hit an instance that somebody held. Sectile's own care keeps it at zero.
     pub(super) fn ledger(&self) -> usize {
-        lock(&self.clock.world).ledger.len()
+        lock(&self.clock.meddler).ledger.len()
     }
 }
 

@@ -17,6 +17,7 @@ mod profiles;
 mod progress;
 mod status;
 mod suspend;
+mod trouble;
 mod validate;
 
 use std::io::Write as _;

@@ -63,6 +63,13 @@ impl Progress {
                 self.told = this;
                 self.bar.set_message(why.clone());
             }
+            News::RollsBack(plan) => {
+                self.line(&format!("{WAIT}back{WAIT:#}   the layout is put back"));
+                let names = Names::of(plan);
+                let steps = plan.steps.iter().filter(|s| s.waits.is_none());
+                self.sentences = steps.map(|s| (s.id, step(&s.kind, &names))).collect();
+                self.names = names;
+            }
             News::Undoes(kind) => {
                 let line = format!("{WAIT}undo{WAIT:#}   {}", step(kind, &self.names));
                 self.line(&line);

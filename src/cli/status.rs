@@ -8,6 +8,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::fleet::Fleet;
 use super::output;
+use super::trouble;
 
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
@@ -17,7 +18,11 @@ pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
     fleet.save()?;
     output::print(&match global.output {
         Output::Json => render::json::status(&desired, &observed, &plan),
-        Output::Text | Output::Wide => render::status::status(&desired, &observed, &plan, context::style(global)),
+        Output::Text | Output::Wide => {
+            let text = render::status::status(&desired, &observed, &plan, context::style(global));
+            let tales = plan.nodes.iter().map(|node| trouble::tale(&fleet, node));
+            text + &tales.collect::<Result<String, Error>>()?
+        }
     });
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
 
+use crate::execute::carry;
 use crate::model::observed::Suspension;
 use crate::model::plan::FORMAT_VERSION;
 
@@ -12,6 +13,7 @@ use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::Fleet;
 use super::output;
+use super::trouble;
 
 /// Stops reconciling nodes. One that is suspended already gets the new reason.
 pub(super) fn suspend(args: &Suspend, global: &Global) -> Result<Exit, Error> {
@@ -22,7 +24,7 @@ pub(super) fn suspend(args: &Suspend, global: &Global) -> Result<Exit, Error> {
     })
 }
 
-/// Starts reconciling nodes again; one that is not suspended stays as it is.
+/// Starts reconciling nodes again; one that is not suspended stays as it is. What failed for good is tried again.
 pub(super) fn resume(args: &Resume, global: &Global) -> Result<Exit, Error> {
     set(args.fleet, global, |_| None)
 }
@@ -35,6 +37,13 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
     let names = chosen(&fleet, global.node.as_deref())?;
     let now = becomes(fleet.time());
     let before = fleet.memory();
+    let mut failed = BTreeMap::new();
+    for name in names.iter().filter(|_| now.is_none()) {
+        let Some(failure) = trouble::story(&fleet, name)?.failure else { continue };
+        let forgiven = carry::forgive(&mut trouble::open(&fleet, name)?, name, fleet.time());
+        forgiven.context(|| "the journal can't be written".to_owned())?;
+        failed.insert(name, failure.why);
+    }
     fleet.remember(|memory| {
         for name in &names {
             memory.nodes.entry(name.clone()).or_default().suspended.clone_from(&now);
@@ -56,8 +65,12 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
             (Some(now), None) => format!("{name} is suspended: {}\n", now.reason),
             (Some(now), Some(before)) => format!("{name} is suspended: {} (before: {})\n", now.reason, before.reason),
             (None, Some(before)) => format!("{name} is resumed (it was suspended: {})\n", before.reason),
+            (None, None) if failed.contains_key(name) => String::new(),
             (None, None) => format!("{name} was not suspended\n"),
         });
+        if let Some(why) = failed.get(name) {
+            output::print(&format!("{name} is tried again (it failed: {why})\n"));
+        }
     }
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ use crate::ports::{
     Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal, Request,
 };
 
-use super::machine::Machine;
+use super::machine::{Machine, later};
 use super::observe::{Holders, in_force};
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
 
@@ -58,15 +58,34 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
         event = match command {
             Command::Done(outcome) => return outcome,
             Command::Wait(until) => {
-                ports.clock.sleep_until(until).await;
+                // In slices, so that an interrupt need not wait for the whole of it.
+                while ports.clock.now() < until && !interrupted() {
+                    ports.clock.sleep_until(until.min(later(ports.clock.now(), 1))).await;
+                }
                 Event::Woke
             }
             Command::Do(Effect::Journal(record)) => {
                 Event::Answer(journal.append(&record.line()).map(|()| Answer::Done))
             }
-            Command::Do(effect) => Event::Answer(ports.perform(&effect, &clients).await),
+            Command::Do(effect) => {
+                let until = later(ports.clock.now(), effect.limit_s());
+                match within(ports.perform(&effect, &clients), ports.clock.sleep_until(until)).await {
+                    Some(answer) => Event::Answer(answer),
+                    None => Event::Late(effect),
+                }
+            }
         };
     }
+}
+
+/// The first future's value, unless the second is through before it.
+pub async fn within<T>(call: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
+    let (mut call, mut limit) = (pin!(call), pin!(limit));
+    std::future::poll_fn(|context| match call.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => limit.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// Runs a future that never waits, as those of the simulator's ports; `None` if it waits after all.
@@ -131,6 +150,12 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 Ok(Answer::Holds(true))
             }
             Effect::Act(kind) => self.act(kind, clients).await,
+            Effect::Undo(kind) => {
+                if self.stands(kind).await? {
+                    return Ok(Answer::Done);
+                }
+                self.act(kind, clients).await
+            }
         }
     }
 
@@ -260,6 +285,30 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {}
         }
         Ok(Answer::Done)
+    }
+
+    /// Whether what would be taken back is so already: whoever was started meanwhile keeps what it was given, and a
+    /// mode that came into force is no pending one any more.
+    async fn stands(&self, kind: &StepKind) -> Port<bool> {
+        match kind {
+            StepKind::StartUnit { unit, slots, .. } => {
+                let units = self.host.units(&BTreeSet::from([unit.clone()])).await?;
+                Ok(units.get(unit).is_none_or(|state| state.active) || self.lacks(slots)?)
+            }
+            StepKind::ResumeCommand { slots, .. } => self.lacks(slots),
+            StepKind::SetMigMode { gpu, .. } => Ok(in_force(&self.gpus.mode(gpu)?)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether one of these is not there any more: what lay on it can't go back, and is given others by the next plan.
+    fn lacks(&self, slots: &[SlotRef]) -> Port<bool> {
+        for slot in slots {
+            if self.gpus.users(slot)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn command(&self, workload: &str, phase: CommandPhase, slots: &[SlotRef]) -> Port<()> {

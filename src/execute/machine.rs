@@ -5,19 +5,18 @@
 //! what was tainted or paused is taken back, and the outcome says which step failed with which code. The machine has
 //! no choice of its own: every step says all that it does.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::observed::{Known, ObservedCluster, PodPhase, User};
-use crate::model::plan::{Guard, SlotRef};
+use crate::model::observed::{Known, User};
+use crate::model::plan::Guard;
 use crate::model::policy::Clients;
 use crate::model::{NodePlan, Policy, Step, StepKind};
 use crate::plan::{cost, window};
 use crate::ports::{Eviction, PortError};
 
 use super::journal::{Entry, Record};
-use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
+use super::protocol::{Answer, Command, Effect, Event, News, Outcome, Rollback};
+use super::{room, undo};
 
 /// How often something that ends by itself is looked at.
 const POLL_S: i64 = 1;
@@ -48,6 +47,17 @@ enum Phase {
     Closing,
 }
 
+/// How far the taking back at hand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undoing {
+    /// The record before is to be written, or being written.
+    Due,
+    /// It is under way.
+    Begun,
+    /// The record after is being written.
+    Done,
+}
+
 /// The machine for one node's plan.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -60,8 +70,7 @@ pub struct Machine {
     looks: Vec<Effect>,
     deadline: Option<Timestamp>,
     undo: Vec<StepKind>,
-    /// Whether the record before the undoing at hand is written.
-    undo_recorded: bool,
+    undoing: Undoing,
     outcome: Outcome,
     interrupted: bool,
     /// What has happened since it was last taken.
@@ -71,6 +80,11 @@ pub struct Machine {
 impl Machine {
     /// A machine for the steps of a plan that do not wait.
     pub fn new(plan: &NodePlan, policy: &Policy) -> Self {
+        Machine::owing(plan, policy, Vec::new())
+    }
+
+    /// The same, where something is to be taken back in any case: of a run that was cut short.
+    pub fn owing(plan: &NodePlan, policy: &Policy, undo: Vec<StepKind>) -> Self {
         let mut plan = plan.clone();
         plan.steps.retain(|step| step.waits.is_none());
         Machine {
@@ -81,8 +95,8 @@ impl Machine {
             attempts: 0,
             looks: Vec::new(),
             deadline: None,
-            undo: Vec::new(),
-            undo_recorded: false,
+            undo,
+            undoing: Undoing::Due,
             outcome: Outcome::Done,
             interrupted: false,
             news: Vec::new(),
@@ -103,14 +117,20 @@ impl Machine {
     pub fn next(&mut self, event: Event, now: Timestamp) -> Command {
         match event {
             Event::Start => self.enter(now),
-            Event::Woke => match self.phase.clone() {
-                Phase::Pausing(back) => {
-                    self.phase = *back;
-                    self.resume(now)
+            Event::Woke => {
+                if let Phase::Pausing(back) = &self.phase {
+                    self.phase = (**back).clone();
                 }
-                _ => self.resume(now),
-            },
+                // A stop does not wait: the act was not done, or is done and only its effect is awaited.
+                let waited = matches!(self.phase, Phase::Beginning | Phase::Guarding | Phase::Watching);
+                if self.interrupted && waited {
+                    self.outcome = Outcome::Interrupted;
+                    return self.unwind(now);
+                }
+                self.resume(now)
+            }
             Event::Answer(answer) => self.answer(answer, now),
+            Event::Late(effect) => self.answer(Err(late(&effect)), now),
         }
     }
 
@@ -137,28 +157,38 @@ impl Machine {
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
         self.attempts = 0;
         self.deadline = None;
-        self.phase = Phase::Beginning;
         self.news.push(News::Began(step.id));
-        self.record(Entry::Begin { step: step.id, what: step.kind }, now)
+        self.begin(now)
+    }
+
+    fn begin(&mut self, now: Timestamp) -> Command {
+        let Some(Step { id, kind, .. }) = self.step().cloned() else { return self.unwind(now) };
+        self.phase = Phase::Beginning;
+        let owes = undo::owes(&self.plan, &kind).map(Box::new);
+        self.record(Entry::Begin { step: id, what: Box::new(kind), owes }, now)
     }
 
     /// Does again what the phase is about, after a pause.
     fn resume(&mut self, now: Timestamp) -> Command {
         match self.phase {
+            Phase::Beginning => self.begin(now),
             Phase::Guarding => self.guard(now),
             Phase::Acting => self.act(),
             Phase::Watching => self.watch(now),
-            Phase::Undoing => self.undo_next(now),
-            _ => self.enter(now),
+            Phase::Ending => self.ended(now),
+            Phase::Undoing | Phase::Closing | Phase::Pausing(_) => self.undo_next(now),
         }
     }
 
     fn answer(&mut self, answer: Result<Answer, PortError>, now: Timestamp) -> Command {
         match self.phase.clone() {
             Phase::Beginning => match answer {
-                Ok(_) => self.guard(now),
+                Ok(_) => {
+                    self.attempts = 0;
+                    self.guard(now)
+                }
                 // Nothing was done: what can't be recorded must not be begun.
-                Err(error) => self.fail(format!("the journal can't be written: {error}"), now),
+                Err(error) => self.retry(error, now),
             },
             Phase::Guarding => match answer {
                 Ok(answer) => self.judge(answer, now),
@@ -168,6 +198,7 @@ impl Machine {
                 Ok(Answer::Evicted(Eviction::TooMany { retry_after_s })) => self.wait_for_budget(retry_after_s, now),
                 Ok(_) => {
                     self.did();
+                    self.attempts = 0;
                     self.watch(now)
                 }
                 Err(error) => self.retry(error, now),
@@ -181,27 +212,29 @@ impl Machine {
                     self.at += 1;
                     self.enter(now)
                 }
-                Err(error) => self.fail(format!("the journal can't be written: {error}"), now),
+                Err(error) => self.retry(error, now),
             },
-            Phase::Undoing if !self.undo_recorded => {
+            Phase::Undoing => match (self.undoing, answer) {
                 // A journal that can't be written must not keep a node tainted: taking back harms nobody.
-                self.undo_recorded = true;
-                self.undo_next(now)
-            }
-            Phase::Undoing => {
-                if let Err(error) = answer {
+                (Undoing::Due, _) => {
+                    self.undoing = Undoing::Begun;
+                    self.undo_next(now)
+                }
+                (Undoing::Begun, Ok(_)) => {
+                    self.undoing = Undoing::Done;
+                    self.undo_next(now)
+                }
+                (Undoing::Begun, Err(error)) => {
                     self.attempts += 1;
                     if error.transient && self.attempts <= self.policy.failure.retries {
                         self.phase = Phase::Pausing(Box::new(Phase::Undoing));
                         return Command::Wait(later(now, backoff_s(self.attempts)));
                     }
                     self.not_undone(error.to_string());
+                    self.undone(now)
                 }
-                self.undo.pop();
-                self.undo_recorded = false;
-                self.attempts = 0;
-                self.undo_next(now)
-            }
+                (Undoing::Done, _) => self.undone(now),
+            },
             Phase::Closing => Command::Done(self.outcome.clone()),
             Phase::Pausing(_) => Command::Wait(now),
         }
@@ -225,7 +258,10 @@ impl Machine {
             StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } if step.guards.contains(&Guard::Unused) => {
                 vec![Effect::LookGpu(gpu.clone())]
             }
-            StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => self.places(&step.kind),
+            StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => {
+                let places = room::places(&self.plan, self.at, &step.kind);
+                places.into_iter().map(Effect::LookSlot).collect()
+            }
             _ if step.guards.contains(&Guard::Capacity) => vec![Effect::LookCluster],
             _ => Vec::new(),
         };
@@ -240,21 +276,6 @@ impl Machine {
         }
     }
 
-    /// Looks at the instances that a unit or command is to be given, unless this plan has still to make them.
-    fn places(&self, kind: &StepKind) -> Vec<Effect> {
-        let rest = || self.plan.steps.iter().skip(self.at).map(|s| &s.kind);
-        let slots = rest().find_map(|later| match (kind, later) {
-            (StepKind::StopUnit { unit }, StepKind::StartUnit { unit: u, slots, .. }) if u == unit => Some(slots),
-            (StepKind::DrainCommand { workload }, StepKind::ResumeCommand { workload: w, slots }) if w == workload => {
-                Some(slots)
-            }
-            _ => None,
-        });
-        let coming =
-            |slot: &&SlotRef| rest().any(|k| matches!(k, StepKind::CreateInstance { slot: s, .. } if s == *slot));
-        slots.into_iter().flatten().filter(|slot| !coming(slot)).cloned().map(Effect::LookSlot).collect()
-    }
-
     /// Judges what a guard's look has shown.
     fn judge(&mut self, answer: Answer, now: Timestamp) -> Command {
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
@@ -267,7 +288,7 @@ impl Machine {
         match (&step.kind, answer) {
             (kind, Answer::Users(users)) if mover.is_some() => match users {
                 // It may go where it is, or where somebody else leaves in the same plan.
-                Some(Known::Known(users)) if users.iter().all(|u| self.leaves(u)) => self.look(),
+                Some(Known::Known(users)) if users.iter().all(|u| room::leaves(&self.plan, u)) => self.look(),
                 _ => self.hold(format!("the place for what `{}` moves is gone", kind.word()), now),
             },
             (StepKind::DestroyInstance { .. }, Answer::Users(None)) => self.skip(now),
@@ -278,7 +299,7 @@ impl Machine {
                 let names: Vec<String> = users.iter().map(ToString::to_string).collect();
                 self.in_use(format!("in use by {}", names.join(", ")), now)
             }
-            (kind, Answer::Cluster(cluster)) => match self.no_room(kind, &cluster) {
+            (kind, Answer::Cluster(cluster)) => match room::missing(&self.plan, self.at, kind, &cluster) {
                 Some(why) => self.hold(why, now),
                 None => self.look(),
             },
@@ -286,54 +307,6 @@ impl Machine {
             // What was not answered is not known, and unknown means in use.
             (kind, _) => self.hold(format!("what `{}` depends on could not be looked at", kind.word()), now),
         }
-    }
-
-    /// Why there is no place for what the step moves: neither free now, nor made by a later step of this plan.
-    fn no_room(&self, kind: &StepKind, cluster: &ObservedCluster) -> Option<String> {
-        let StepKind::EvictPod { namespace, pod, uid, .. } = kind else { return None };
-        let found = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *pod && p.uid == *uid)?;
-        if matches!(found.phase, PodPhase::Terminating | PodPhase::Ended) {
-            return None;
-        }
-        let mut coming: BTreeMap<String, u32> = BTreeMap::new();
-        for step in self.plan.steps.iter().skip(self.at) {
-            if let StepKind::CreateInstance { slot, .. } = &step.kind {
-                *coming.entry(slot.profile.resource()).or_default() += 1;
-            }
-        }
-        // A pod that keeps some of its instances here finds those again.
-        let kept = self.plan.gpus.iter().flat_map(|gpu| gpu.keep.iter()).filter(|i| {
-            let user = User::Pod { namespace: namespace.clone(), name: pod.clone() };
-            i.users.as_ref().is_some_and(|users| users.contains(&user))
-        });
-        for instance in kept {
-            *coming.entry(instance.profile.resource()).or_default() += 1;
-        }
-        let fits = |free: &BTreeMap<String, u32>, more: bool| {
-            found.requests.iter().all(|(resource, n)| {
-                let later = if more { coming.get(resource).copied().unwrap_or(0) } else { 0 };
-                free.get(resource).copied().unwrap_or(0) + later >= *n
-            })
-        };
-        let none = BTreeMap::new();
-        let here = cluster.free.get(&self.plan.name).unwrap_or(&none);
-        let daemon = found.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
-        let elsewhere = !daemon && cluster.free.iter().any(|(name, free)| *name != self.plan.name && fits(free, false));
-        let room = elsewhere || fits(here, true);
-        (!room).then(|| format!("there is no room any more for pod {namespace}/{pod}"))
-    }
-
-    /// Whether a step of this plan takes a user off its instances.
-    fn leaves(&self, user: &User) -> bool {
-        self.plan.steps.iter().any(|step| match (&step.kind, user) {
-            (StepKind::StopUnit { unit }, User::Unit(name)) => unit == name,
-            (StepKind::DrainCommand { workload }, User::Command(name)) => workload == name,
-            (StepKind::EvictPod { namespace, pod, .. }, User::Pod { namespace: n, name }) => {
-                namespace == n && pod == name
-            }
-            (StepKind::TerminateProcess { pid, .. }, User::Process { pid: p, .. }) => pid == p,
-            _ => false,
-        })
     }
 
     fn in_use(&mut self, why: String, now: Timestamp) -> Command {
@@ -357,8 +330,7 @@ impl Machine {
                 }
                 kind => {
                     let kind = kind.clone();
-                    // An act that fails may have taken effect, or half of it: what undoes it does no harm.
-                    self.owe(&kind);
+                    self.undo.extend(undo::owes(&self.plan, &kind).filter(|undo| !self.undo.contains(undo)));
                     Command::Do(Effect::Act(kind))
                 }
             },
@@ -366,67 +338,11 @@ impl Machine {
         }
     }
 
-    /// Remembers what must be taken back if the plan stops here.
-    fn owe(&mut self, kind: &StepKind) {
-        let undo = match kind {
-            StepKind::Taint => StepKind::Untaint,
-            StepKind::PauseClients { units, commands } => {
-                StepKind::ResumeClients { units: units.clone(), commands: commands.clone() }
-            }
-            StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new(), commands: Vec::new() },
-            // Where a reset must follow, the mode may be pending until then.
-            StepKind::SetMigMode { gpu, enabled } if self.resets(gpu) => {
-                StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
-            }
-            StepKind::StopUnit { unit } => {
-                let env = self.plan.steps.iter().find_map(|s| match &s.kind {
-                    StepKind::StartUnit { unit: u, env, .. } if u == unit => Some(env.clone()),
-                    _ => None,
-                });
-                let slots = self.held(&User::Unit(unit.clone()));
-                StepKind::StartUnit { unit: unit.clone(), env: env.unwrap_or_default(), slots }
-            }
-            StepKind::DrainCommand { workload } => StepKind::ResumeCommand {
-                workload: workload.clone(),
-                slots: self.held(&User::Command(workload.clone())),
-            },
-            _ => return,
-        };
-        if !self.undo.contains(&undo) {
-            self.undo.push(undo);
-        }
-    }
-
-    fn resets(&self, gpu: &str) -> bool {
-        self.plan.steps.iter().any(|s| matches!(&s.kind, StepKind::ResetGpu { gpu: g } if g == gpu))
-    }
-
-    /// The instances that a user held when the plan was made.
-    fn held(&self, user: &User) -> Vec<SlotRef> {
-        let gpus = self.plan.gpus.iter();
-        let all = gpus.flat_map(|gpu| gpu.keep.iter().chain(&gpu.destroy).map(move |i| (gpu, i)));
-        all.filter(|(_, i)| i.users.as_ref().is_some_and(|users| users.contains(user)))
-            .map(|(gpu, i)| SlotRef { gpu: gpu.uuid.clone(), profile: i.profile, placement: i.placement() })
-            .collect()
-    }
-
     /// Forgets what a step that is done has settled.
     fn did(&mut self) {
         let Some(step) = self.step() else { return };
         let done = step.kind.clone();
-        self.undo.retain(|undo| match (&done, undo) {
-            (StepKind::Untaint, StepKind::Untaint) => false,
-            (StepKind::ResumeClients { .. } | StepKind::RefreshClients, StepKind::ResumeClients { .. }) => false,
-            (StepKind::ResetGpu { gpu }, StepKind::SetMigMode { gpu: g, .. }) => g != gpu,
-            (StepKind::StartUnit { unit, .. }, StepKind::StartUnit { unit: u, .. }) => u != unit,
-            (StepKind::ResumeCommand { workload, .. }, StepKind::ResumeCommand { workload: w, .. }) => w != workload,
-            // What lay on the instance can't go back there.
-            (
-                StepKind::DestroyInstance { slot },
-                StepKind::StartUnit { slots, .. } | StepKind::ResumeCommand { slots, .. },
-            ) => !slots.contains(slot),
-            _ => true,
-        });
+        self.undo.retain(|undo| !undo::settles(&done, undo));
     }
 
     /// Looks whether what was asked for has come about.
@@ -523,12 +439,18 @@ impl Machine {
     fn skip(&mut self, now: Timestamp) -> Command {
         self.did();
         self.news.push(News::Skipped(self.id()));
-        self.phase = Phase::Ending;
-        self.record(Entry::End { step: self.id() }, now)
+        self.attempts = 0;
+        self.ended(now)
     }
 
     fn end(&mut self, now: Timestamp) -> Command {
         self.news.push(News::Done(self.id()));
+        self.attempts = 0;
+        self.ended(now)
+    }
+
+    /// Records that the step is done.
+    fn ended(&mut self, now: Timestamp) -> Command {
         self.phase = Phase::Ending;
         self.record(Entry::End { step: self.id() }, now)
     }
@@ -541,7 +463,7 @@ impl Machine {
     fn fail(&mut self, why: String, now: Timestamp) -> Command {
         // A failure while taking back must not hide the first one.
         if self.outcome == Outcome::Done {
-            self.outcome = Outcome::Failed { step: self.id(), why, left: Vec::new() };
+            self.outcome = Outcome::Failed { step: self.id(), why, left: Vec::new(), rollback: Rollback::None };
         }
         self.unwind(now)
     }
@@ -549,6 +471,7 @@ impl Machine {
     /// Takes back what was done, the last first, then closes the journal.
     fn unwind(&mut self, now: Timestamp) -> Command {
         self.phase = Phase::Undoing;
+        self.attempts = 0;
         self.undo_next(now)
     }
 
@@ -561,17 +484,26 @@ impl Machine {
             Outcome::Held { why, .. } => why.clone(),
             _ => "it was interrupted".to_owned(),
         };
-        self.outcome = Outcome::Failed { step: self.id(), why, left: vec![error] };
+        self.outcome = Outcome::Failed { step: self.id(), why, left: vec![error], rollback: Rollback::None };
+    }
+
+    /// Leaves what was being taken back behind.
+    fn undone(&mut self, now: Timestamp) -> Command {
+        self.undo.pop();
+        self.undoing = Undoing::Due;
+        self.attempts = 0;
+        self.undo_next(now)
     }
 
     fn undo_next(&mut self, now: Timestamp) -> Command {
-        match self.undo.last().cloned() {
-            Some(kind) if !self.undo_recorded => {
+        match (self.undo.last().cloned(), self.undoing) {
+            (Some(kind), Undoing::Due) => {
                 self.news.push(News::Undoes(kind.clone()));
-                self.record(Entry::Undo { what: kind }, now)
+                self.record(Entry::Undo { what: Box::new(kind) }, now)
             }
-            Some(kind) => Command::Do(Effect::Act(kind)),
-            None => {
+            (Some(kind), Undoing::Begun) => Command::Do(Effect::Undo(kind)),
+            (Some(kind), Undoing::Done) => self.record(Entry::Undone { what: Box::new(kind) }, now),
+            (None, _) => {
                 self.phase = Phase::Closing;
                 let entry = match &self.outcome {
                     Outcome::Failed { step, why, .. } => Entry::Failed { step: *step, why: why.clone() },
@@ -584,10 +516,19 @@ impl Machine {
 }
 
 /// Doubling from two seconds, for about a minute at the most.
-fn backoff_s(attempts: u32) -> i64 {
+pub(super) fn backoff_s(attempts: u32) -> i64 {
     1i64 << attempts.min(6)
 }
 
-fn later(now: Timestamp, seconds: i64) -> Timestamp {
+/// What never answered may have been done or not; it says what shall be, so it can be asked for again.
+fn late(effect: &Effect) -> PortError {
+    PortError {
+        transient: true,
+        code: format!("no answer for {} s", effect.limit_s()),
+        message: format!("`{}` hangs", effect.word()),
+    }
+}
+
+pub(super) fn later(now: Timestamp, seconds: i64) -> Timestamp {
     now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }

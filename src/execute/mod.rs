@@ -2,14 +2,19 @@
 //!
 //! [`machine`] decides what comes next and never touches the outside: events in, effects out. [`mod@drive`] performs the
 //! effects on the ports, whatever their world; [`at_once`] runs it where no future waits, as in the simulator.
-//! [`journal`] is what survives a crash; [`observe`] joins what the ports report into the model.
+//! [`mod@carry`] answers for a whole plan: what an earlier run left, and what becomes of the layout when a step fails for
+//! good. [`journal`] is what survives a crash; [`observe`] joins what the ports report into the model.
 
+pub mod carry;
 pub mod drive;
 pub mod journal;
 pub mod machine;
 pub mod observe;
 pub mod protocol;
+mod room;
+mod undo;
 
-pub use drive::{Ports, at_once, drive};
+pub use carry::{Picture, carry};
+pub use drive::{Ports, at_once, drive, within};
 pub use machine::Machine;
-pub use protocol::{News, Outcome};
+pub use protocol::{News, Outcome, Rollback};

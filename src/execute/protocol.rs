@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::journal::Record;
-use crate::model::StepKind;
 use crate::model::observed::{Known, ObservedCluster, Pod, User};
 use crate::model::plan::SlotRef;
 use crate::model::policy::ClientRef;
+use crate::model::{NodePlan, StepKind};
 use crate::ports::{Eviction, PortError};
 
 /// What the machine wants done next.
@@ -48,6 +49,40 @@ pub enum Effect {
     LookClients(Vec<ClientRef>),
     /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
     Act(StepKind),
+    /// Take back what a step did, where it is not so already: [`Answer::Done`].
+    Undo(StepKind),
+}
+
+impl Effect {
+    /// After so many seconds without an answer nobody waits for it any more. A unit may take systemd's 90 s to stop
+    /// and then some to be killed; what else is called answers at once or not at all.
+    pub fn limit_s(&self) -> i64 {
+        match self {
+            Effect::Act(kind) | Effect::Undo(kind) => match kind {
+                StepKind::PauseClients { .. }
+                | StepKind::ResumeClients { .. }
+                | StepKind::RefreshClients
+                | StepKind::StopUnit { .. }
+                | StepKind::StartUnit { .. }
+                | StepKind::DrainCommand { .. }
+                | StepKind::ResumeCommand { .. }
+                | StepKind::ResetGpu { .. } => 300,
+                _ => 60,
+            },
+            _ => 60,
+        }
+    }
+
+    /// What it is, in a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Effect::Journal(_) => "journal",
+            Effect::LookSlot(_) | Effect::LookGpu(_) => "look at the GPU",
+            Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
+            Effect::LookCommand { .. } | Effect::LookClients(_) => "look at the command",
+            Effect::Act(kind) | Effect::Undo(kind) => kind.word(),
+        }
+    }
 }
 
 impl Effect {
@@ -91,6 +126,8 @@ pub enum Event {
     Start,
     /// The last effect was performed, or failed.
     Answer(Result<Answer, PortError>),
+    /// The last effect did not answer in its time: whether it was performed is not known.
+    Late(Effect),
     /// The time waited for has come.
     Woke,
 }
@@ -115,6 +152,8 @@ pub enum Outcome {
         why: String,
         /// What could not be taken back.
         left: Vec<String>,
+        /// Whether the layout is what it was.
+        rollback: Rollback,
     },
     /// It was interrupted; what was tainted or paused was taken back.
     Interrupted,
@@ -135,4 +174,20 @@ pub enum News {
     Retries(u32, String),
     /// Something is taken back.
     Undoes(StepKind),
+    /// The layout is put back, by this plan.
+    RollsBack(Box<NodePlan>),
+}
+
+/// What became of the layout after a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rollback {
+    /// It was not asked for: the policy says so, or the failure came before anything else.
+    None,
+    /// Nothing of it was changed.
+    Unneeded,
+    /// It is as it was before the plan.
+    Whole,
+    /// It could not be put back, or not all of it: why.
+    Part(String),
 }

@@ -42,11 +42,7 @@ impl<D: Driver> Gpus<D> {
 
 /// A call that failed: only what may pass by itself is worth trying again.
 fn failed(code: NvmlCode, message: impl Into<String>) -> PortError {
-    PortError {
-        transient: matches!(code, NvmlCode::InUse | NvmlCode::Timeout),
-        code: code.words().to_owned(),
-        message: message.into(),
-    }
+    PortError { transient: code.passes(), code: code.words().to_owned(), message: message.into() }
 }
 
 fn gap(object: impl Into<String>, what: &str, code: NvmlCode) -> Gap {

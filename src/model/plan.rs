@@ -255,6 +255,8 @@ closed_list! {
         InventoryChanged = "inventory-changed",
         /// The tree lost all its layouts or most of its bindings at once.
         MassRemoval = "mass-removal",
+        /// It failed for good, and nothing that it depends on has changed since.
+        Failed = "failed",
     }
 }
 

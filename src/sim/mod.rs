@@ -8,6 +8,7 @@ pub mod cluster;
 mod controllers;
 mod devices;
 pub mod driver;
+pub mod fault;
 pub mod fleet;
 pub mod host;
 pub mod journal;

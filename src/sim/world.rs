@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::Fault;
 use crate::model::observed::{Owner, PodPhase};
 use crate::model::{Digest, Memory, Placement, ProfileName, User};
 
@@ -32,6 +33,9 @@ pub struct World {
     /// What Sectile remembers, which nodes would keep on their disks.
     #[serde(default)]
     pub memory: Memory,
+    /// The fleet file's `[[fault.call]]`: which calls go wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
 }
 
 /// A node.

@@ -14,5 +14,6 @@ mod readme;
 mod sandbox;
 mod saved;
 mod suspend;
+mod trouble;
 mod usage;
 mod validate;

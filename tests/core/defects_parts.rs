@@ -65,7 +65,7 @@ fn a_process_that_ends_by_itself_was_counted_as_one_to_terminate() {
 fn a_pod_on_a_foreign_process_went_round_and_round() {
     let fleet = node("n", &["0:1g.10gb:process:7/cat"]) + &stateful("w");
     let run = run(&fleet, &[layout("n", &["1g.10gb+me 1g.10gb"]).replace("\"1g.10gb\"]", PLACED)], "");
-    assert_eq!(run.apply().given_up.len(), 1);
+    assert_eq!(run.apply_in_trouble().failed.len(), 1);
     assert!(lock(&run.world).ledger.is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sectile::execute::journal::{Entry, Record, Standing, standing};
+use sectile::execute::journal::{Entry, Record, story};
 use sectile::execute::{Machine, News, Outcome, Ports, drive};
 use sectile::model::StepKind;
 use sectile::ports::{Clock, Port};
@@ -154,8 +154,8 @@ async fn an_interrupt_leaves_no_taint_and_no_pause_and_the_next_run_goes_on() {
         let undo = |n: &&News| matches!(n, News::Undoes(StepKind::Untaint | StepKind::ResumeClients { .. }));
         undone += news.iter().filter(undo).count();
         assert!(matches!(outcome, Outcome::Interrupted | Outcome::Done), "{outcome:?}");
-        let lines: Vec<String> = records.iter().map(Record::line).collect();
-        assert_eq!(standing(&lines), Standing::Clean);
+        let story = story(&records);
+        assert!(story.over && story.owed.is_empty(), "{story:?}");
         {
             let world = lock(&run.world);
             assert!(!world.nodes["n"].tainted && !world.nodes["n"].clients_paused, "after {after} records");

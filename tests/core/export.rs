@@ -73,7 +73,7 @@ fn node(run: &Run) -> ObservedNode {
 /// The plan of a layout for a node as it is.
 fn planned(node: &ObservedNode, layout: &str) -> Plan {
     let tree = assemble(&[("layouts/n.toml", layout)]).0.unwrap_or_else(|| panic!("{layout}"));
-    let run = Run { tree, ..Run::new("", &[]) };
+    let run = Run::of(Run::new("", &[]).world, tree);
     let mut observed = run.observe();
     observed.nodes.insert("n".to_owned(), node.clone());
     let desired = run.resolve(&observed);

@@ -1,6 +1,7 @@
 //! Fleet files: what they become, and what is told of wrong ones.
 
 use sectile::model::observed::PodPhase;
+use sectile::sim::fault::{Fate, Fault};
 use sectile::sim::fleet::{self, BUILTIN, FleetErrors};
 use sectile::sim::world::World;
 
@@ -289,4 +290,28 @@ proptest::proptest! {
             proptest::prop_assert!(!errors.render(true).is_empty());
         }
     }
+}
+
+#[test]
+fn a_call_goes_wrong_in_one_way_that_its_port_has() {
+    let call = |text: &str| format!("{GPU}[[fault.call]]\n{text}\n");
+    let fault = |text: &str| read(&call(text)).faults[0].clone();
+    let wrong = fault("name = \"destroy_gi\"\nnth = 3\nfails = \"IN_USE\"");
+    let fate = Fate::Fails("IN_USE".to_owned());
+    assert_eq!(wrong, Fault { call: "destroy_gi".to_owned(), nth: 3, times: 1, fate, seen: 0 });
+    assert_eq!(fault("name = \"set_taint\"\nloses = \"503\"").fate, Fate::Loses("503".to_owned()));
+    assert_eq!(fault("name = \"set_taint\"\nhangs = \"before\"").fate, Fate::Hangs);
+    assert_eq!(fault("name = \"set_taint\"\nhangs = \"after\"").fate, Fate::Swallows);
+    assert_eq!(fault("name = \"set_taint\"\ntakes = \"2m\"").fate, Fate::Takes(120));
+    assert_eq!(fault("name = \"set_taint\"\nstalls = \"1s\"").fate, Fate::Stalls(1));
+    for (text, said) in [
+        ("name = \"set_tain\"\nhangs = \"before\"", "\"set_tain\": no port has a call `set_tain`"),
+        ("name = \"set_taint\"\nfails = \"IN_USE\"", "\"IN_USE\": `IN_USE` is no code that this call fails with"),
+        ("name = \"bind\"\nhangs = \"x\"", "\"x\": a call hangs \"before\" or \"after\" it took effect, not \"x\""),
+    ] {
+        assert_eq!(told(&call(text)), [said]);
+    }
+    let none = told(&call("name = \"bind\""));
+    assert!(none[0].contains("goes wrong in one way: one of `fails`, `loses`, `hangs`, `takes`, `stalls`"), "{none:?}");
+    assert_eq!(told(&call("name = \"bind\"\nfails = \"503\"\ntakes = \"1s\"")).len(), 1);
 }

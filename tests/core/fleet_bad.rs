@@ -55,6 +55,17 @@ fn form() {
             ("a user with control characters", format!("{GPU}processes = [\"a\\u009b\", 3]\n")),
             ("a key with control characters", "\"a\\u001b\" = 1\n".to_owned()),
             ("latencies", "[fault.latency]\nclients = \"400d\"\nunit = 3\ndrain = \"1.5s\"\nx = 1\n".to_owned()),
+            ("calls", "[fault]\ncall = [1]\n".to_owned()),
+            (
+                "calls that go wrong",
+                [
+                    "name = \"polish\"\nhangs = \"x\"",
+                    "name = \"set_taint\"\nfails = \"9\"\ntakes = \"1s\"",
+                    "name = \"create_gi\"",
+                ]
+                .map(|text| format!("[[fault.call]]\n{text}\n"))
+                .concat(),
+            ),
             (
                 "a workload of nothing",
                 "[[workload]]\nkind = \"Teapot\"\nreplicas = 1000001\ngrace = \"-1s\"\n".to_owned(),

@@ -1,17 +1,22 @@
 //! Whole runs on simulated fleets: parse, observe, resolve, plan, check, carry out, observe again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use sectile::config::{self, NodeFacts, Tree};
-use sectile::execute::{Machine, News, Outcome, Ports, at_once, drive, observe};
+use sectile::execute::carry::{hold, inputs, recover};
+use sectile::execute::journal::{self, Story, read, story};
+use sectile::execute::{News, Outcome, Picture, Ports, at_once, carry, observe};
 use sectile::gpu::Gpus;
 use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision};
 use sectile::plan;
-use sectile::ports::{Clock as _, Cluster as _, Request};
+use sectile::ports::{Clock as _, Cluster as _, Journal, Port, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::driver::SimDriver;
+use sectile::sim::fault::{Fate, Faulty, Meddler};
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::{Shared, fleet, lock};
@@ -21,6 +26,9 @@ pub(crate) struct Run {
     pub(crate) world: Shared,
     pub(crate) tree: Tree,
     pub(crate) nodes: Vec<(String, Gpus<SimDriver>)>,
+    /// By node.
+    pub(crate) journals: RefCell<BTreeMap<String, SharedJournal>>,
+    pub(crate) meddling: Meddling,
 }
 
 /// What a run ended with.
@@ -29,8 +37,8 @@ pub(crate) struct Ended {
     pub(crate) plans: Vec<Plan>,
     /// What was observed after the last.
     pub(crate) after: Observed,
-    /// Nodes where a process that nobody explains outlived twice whoever had joined it on its instance.
-    pub(crate) given_up: BTreeSet<String>,
+    /// Nodes that failed for good.
+    pub(crate) failed: BTreeMap<String, Outcome>,
 }
 
 impl Run {
@@ -42,16 +50,21 @@ impl Run {
         let sources = files.iter().map(|(p, t)| (p.to_string(), t.to_string())).collect();
         let tree = tree.unwrap_or_else(|| panic!("{}", config::diagnostic::render(&found, &sources, false)));
         let world: Shared = Arc::new(Mutex::new(world));
-        Run { world, tree, nodes: Vec::new() }.with_nodes()
+        Run::of(world, tree)
     }
 
-    /// With the drivers of the world's nodes.
-    pub(crate) fn with_nodes(self) -> Run {
-        let Run { world, tree, nodes: _ } = self;
+    /// Of a world and a tree for it.
+    pub(crate) fn of(world: Shared, tree: Tree) -> Run {
         let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
         let gpus = |name: String| (name.clone(), Gpus::new(SimDriver::new(world.clone(), name)));
         let nodes = names.into_iter().map(gpus).collect();
-        Run { world, tree, nodes }
+        let meddling = Meddling { world: world.clone(), hook: Rc::new(RefCell::new(Rc::new(|_| Fate::Passes))) };
+        Run { world, tree, nodes, journals: RefCell::default(), meddling }
+    }
+
+    /// From now on this decides what becomes of the calls that carry plans out. What looks before a plan passes.
+    pub(crate) fn meddle(&self, hook: Hook) {
+        *self.meddling.hook.borrow_mut() = hook;
     }
 
     pub(crate) fn cluster(&self) -> SimCluster {
@@ -98,7 +111,7 @@ impl Run {
 
     /// Begins to carry one node's plan out, and drops dead between two effects or waits: nothing is taken back.
     pub(crate) fn node_killed(&self, plan: &NodePlan, desired: &Desired, observed: &Observed, most: usize) {
-        let dead = |asked| if asked > most { panic!("killed") } else { false };
+        let dead = |asked| if asked > most { std::panic::resume_unwind(Box::new(Killed)) } else { false };
         let run = || self.drive_node(plan, desired, observed, &dead);
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     }
@@ -121,60 +134,173 @@ impl Run {
         observed: &Observed,
         stop: &dyn Fn(usize) -> bool,
     ) -> (Outcome, Vec<News>) {
-        let (cluster, clock) = (self.cluster(), SimClock { world: self.world.clone() });
-        let host = SimHost { world: self.world.clone(), node: plan.name.clone() };
-        let (_, gpus) = self.nodes.iter().find(|(name, _)| *name == plan.name).unwrap();
-        let units: BTreeSet<String> = self.tree.units();
-        let ports = Ports {
-            node: &plan.name,
-            gpus,
-            cluster: observed.nodes[&plan.name].cluster.is_some().then_some(&cluster),
-            host: &host,
-            clock: &clock,
-            bindings: &desired.bindings,
-            units: &units,
-        };
-        let policy = desired.nodes[&plan.name].policy.clone().unwrap_or_default();
-        let (mut journal, mut news) = (MemoryJournal::default(), Vec::new());
+        let mut journal = self.journal(&plan.name);
+        let mut news = Vec::new();
         let mut tell = |n: &News| news.push(n.clone());
-        let machine = Machine::new(plan, &policy);
         let asked = std::cell::Cell::new(0);
         let interrupted = || {
             asked.set(asked.get() + 1);
             stop(asked.get())
         };
-        let outcome = at_once(drive(machine, &ports, &mut journal, &interrupted, &mut tell)).unwrap();
+        let picture = Picture { desired, observed, overridden: None };
+        let outcome = self.outside(&plan.name, desired, observed, |ports| {
+            at_once(carry(plan, picture, ports, &mut journal, &interrupted, &mut tell)).unwrap()
+        });
         (outcome, news)
     }
 
-    /// Applies until nothing is left that can be done now, as the command does.
-    pub(crate) fn apply(&self) -> Ended {
-        let mut plans: Vec<Plan> = Vec::new();
-        let (mut held, mut given_up) = (BTreeMap::<String, u32>::new(), BTreeSet::new());
-        for _ in 0..12 {
-            let (desired, observed, plan) = self.plan();
-            let due = |n: &&NodePlan| n.steps.iter().any(|s| s.waits.is_none());
-            let due = |n: &&NodePlan| due(n) && !given_up.contains(&n.name);
-            let idle = !plan.nodes.iter().any(|n| due(&n)) && plan.cluster.steps.iter().all(|s| s.waits.is_some());
-            plans.push(plan.clone());
-            if idle {
-                return Ended { plans, after: observed, given_up };
+    /// A node's journal, which lasts as a disk does.
+    pub(crate) fn journal(&self, node: &str) -> Faulty<SharedJournal, Meddling> {
+        let kept = self.journals.borrow_mut().entry(node.to_owned()).or_default().clone();
+        Faulty::new(kept, self.meddling.clone())
+    }
+
+    /// What a node's journal tells of the last run.
+    pub(crate) fn story(&self, node: &str) -> Story {
+        let lines = self.journals.borrow_mut().entry(node.to_owned()).or_default().0.borrow().lines.clone();
+        story(&read(&lines, node).unwrap())
+    }
+
+    /// Lends the outside of a node.
+    fn outside<R>(
+        &self,
+        node: &str,
+        desired: &Desired,
+        observed: &Observed,
+        run: impl FnOnce(&NodePorts<'_>) -> R,
+    ) -> R {
+        let meddling = || self.meddling.clone();
+        let cluster = Faulty::new(self.cluster(), meddling());
+        let clock = Faulty::new(SimClock { world: self.world.clone() }, meddling());
+        let host = Faulty::new(SimHost { world: self.world.clone(), node: node.to_owned() }, meddling());
+        let gpus = Gpus::new(Faulty::new(SimDriver::new(self.world.clone(), node), meddling()));
+        let units: BTreeSet<String> = self.tree.units();
+        run(&Ports {
+            node,
+            gpus: &gpus,
+            cluster: observed.nodes[node].cluster.is_some().then_some(&cluster),
+            host: &host,
+            clock: &clock,
+            bindings: &desired.bindings,
+            units: &units,
+        })
+    }
+
+    /// Takes back what runs that were cut short left behind; what could not be, by node.
+    pub(crate) fn recover(&self) -> BTreeMap<String, Outcome> {
+        let mut left = BTreeMap::new();
+        let (desired, observed, plan) = self.plan();
+        for node in &plan.nodes {
+            let story = self.story(&node.name);
+            if story.owed.is_empty() {
+                continue;
             }
-            for node in plan.nodes.iter().filter(due).collect::<Vec<_>>() {
-                let (outcome, news) = self.node(node, &desired, &observed);
-                assert!(matches!(outcome, Outcome::Done | Outcome::Held { .. }), "{outcome:?} {news:?}");
-                let Outcome::Held { why, .. } = &outcome else { continue };
-                if why.starts_with("in use by process:") {
-                    let times = held.entry(node.name.clone()).or_default();
-                    *times += 1;
-                    given_up.extend((*times > 1).then(|| node.name.clone()));
+            let mut journal = self.journal(&node.name);
+            let policy = desired.nodes[&node.name].policy.clone().unwrap_or_default();
+            let outcome = self.outside(&node.name, &desired, &observed, |ports| {
+                at_once(recover(node, &policy, &story, ports, &mut journal, &mut |_| {})).unwrap()
+            });
+            if outcome != Outcome::Done {
+                left.insert(node.name.clone(), outcome);
+            }
+        }
+        left
+    }
+
+    /// Applies until nothing is left that can be done now.
+    pub(crate) fn apply(&self) -> Ended {
+        let ended = self.apply_in_trouble();
+        assert!(ended.failed.is_empty(), "{:?}", ended.failed);
+        ended
+    }
+
+    /// The same, where calls go wrong: a node that fails for good is left alone.
+    pub(crate) fn apply_in_trouble(&self) -> Ended {
+        let mut plans: Vec<Plan> = Vec::new();
+        let mut failed = self.recover();
+        let mut held = BTreeSet::new();
+        for _ in 0..24 {
+            let (desired, observed, mut plan) = self.plan();
+            for node in &mut plan.nodes {
+                let Some(seen) = observed.nodes.get(&node.name) else { continue };
+                let inputs = inputs(&desired.nodes[&node.name], seen);
+                if let Some(failure) = journal::failed(&self.story(&node.name), &inputs) {
+                    hold(node, failure);
                 }
             }
-            for step in plan.cluster.steps.iter().filter(|s| s.waits.is_none()) {
+            let due = |n: &&NodePlan| n.steps.iter().any(|s| s.waits.is_none()) && !failed.contains_key(&n.name);
+            let binds = plan.cluster.steps.iter().any(|s| s.waits.is_none()) && failed.is_empty();
+            let idle = !plan.nodes.iter().any(|n| due(&n)) && !binds;
+            plans.push(plan.clone());
+            if idle {
+                return Ended { plans, after: observed, failed };
+            }
+            let nodes: Vec<&NodePlan> = plan.nodes.iter().filter(due).collect();
+            for node in nodes {
+                let (outcome, _) = self.node(node, &desired, &observed);
+                // Twice before the same step, and planning anew leads nowhere by itself.
+                let at = |step: u32| node.steps.iter().find(|s| s.id == step).map(|s| format!("{:?}", s.kind));
+                let again = match &outcome {
+                    Outcome::Held { step, .. } => !held.insert((node.name.clone(), at(*step))),
+                    _ => false,
+                };
+                if again || matches!(outcome, Outcome::Failed { .. }) {
+                    failed.insert(node.name.clone(), outcome);
+                }
+            }
+            for step in plan.cluster.steps.iter().filter(|s| s.waits.is_none() && failed.is_empty()) {
                 at_once(self.cluster().bind(&Request::of(&step.kind).unwrap())).unwrap().unwrap();
             }
         }
         let last = plans.last().unwrap();
         panic!("it does not settle:\n{}", sectile::render::text::plan(last, sectile::render::Style { wide: true }));
+    }
+}
+
+/// The outside of one simulated node, where anything can go wrong.
+type NodePorts<'a> = Ports<
+    'a,
+    Faulty<SimDriver, Meddling>,
+    Faulty<SimCluster, Meddling>,
+    Faulty<SimHost, Meddling>,
+    Faulty<SimClock, Meddling>,
+>;
+
+/// What a killed run unwinds with; no message is printed for it.
+pub(crate) struct Killed;
+
+/// What becomes of a call, by its name.
+pub(crate) type Hook = Rc<dyn Fn(&'static str) -> Fate>;
+
+/// Decides as it was told last.
+#[derive(Clone)]
+pub(crate) struct Meddling {
+    world: Shared,
+    hook: Rc<RefCell<Hook>>,
+}
+
+impl Meddler for Meddling {
+    fn fate(&self, call: &'static str) -> Fate {
+        let hook = self.hook.borrow().clone();
+        hook(call)
+    }
+    fn pass(&self, ms: i64) {
+        lock(&self.world).pass(ms);
+    }
+}
+
+/// A journal that outlives whoever writes it.
+#[derive(Clone, Default)]
+pub(crate) struct SharedJournal(pub(crate) Rc<RefCell<MemoryJournal>>);
+
+impl Journal for SharedJournal {
+    fn append(&mut self, line: &str) -> Port<()> {
+        self.0.borrow_mut().append(line)
+    }
+    fn lines(&self) -> Port<Vec<String>> {
+        self.0.borrow().lines()
+    }
+    fn clear(&mut self) -> Port<()> {
+        self.0.borrow_mut().clear()
     }
 }

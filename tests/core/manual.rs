@@ -13,6 +13,7 @@ use sectile::model::Policy;
 use sectile::model::catalogue::{self, Provenance};
 use sectile::model::plan::{BlockCode, DisruptionKind, Guard, NodeState, Scope, Verdict};
 use sectile::model::policy::Uncoordinated;
+use sectile::sim::fault::CALLS;
 use sectile::sim::fleet;
 
 use crate::config_good::{assemble, node, sources, tree};
@@ -189,12 +190,26 @@ fn every_key_of_a_fleet_stands_in_the_manual() {
         ("An instance", "[[node]]\n[[node.gpu]]\ninstances = [{ qqqqqqqq = 1 }]\n"),
         ("`[[workload]]`", "[[workload]]\n"),
         ("`[[budget]]`", "[[budget]]\n"),
+        ("`[[fault.call]]`", "[[fault.call]]\n"),
     ] {
         let text = if text.contains('q') { text.to_owned() } else { format!("{text}qqqqqqqq = 1\n") };
         let errors = fleet::parse("FLEET.toml", &text).unwrap_err().errors;
         let unknown = errors.iter().find(|error| error.message.contains("has no key")).expect(heading);
         let told: BTreeSet<String> = words(SIMULATOR, heading).into_iter().map(str::to_owned).collect();
         assert_eq!(told, known(unknown.hint.as_deref().unwrap()), "{heading}");
+    }
+}
+
+#[test]
+fn every_call_that_can_fail_stands_in_the_manual_with_its_codes() {
+    let rows = table(SIMULATOR, "Calls and codes");
+    let told = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<String>>();
+    assert_eq!(rows.len(), CALLS.len());
+    for (row, (port, calls)) in rows.iter().zip(CALLS) {
+        assert_eq!(told(row[1]), calls.to_vec(), "{port:?}");
+        let codes = |again| port.codes().into_iter().filter(|(_, a)| *a == again).map(|(c, _)| c).collect::<Vec<_>>();
+        assert_eq!(told(row[2]), codes(true), "{port:?}");
+        assert_eq!(told(row[3]), codes(false), "{port:?}");
     }
 }
 

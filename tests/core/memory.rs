@@ -205,11 +205,7 @@ fn take(run: &Run, turn: &Turn) {
 
 /// The same fleet as another process sees it: nothing of what the adapter saw before is known.
 fn restarted(run: &Run) -> Run {
-    let nodes = run.nodes.iter().map(|(name, _)| {
-        let driver = sectile::sim::driver::SimDriver::new(run.world.clone(), name);
-        (name.clone(), sectile::gpu::Gpus::new(driver))
-    });
-    Run { world: run.world.clone(), tree: run.tree.clone(), nodes: nodes.collect() }
+    Run { journals: run.journals.clone(), ..Run::of(run.world.clone(), run.tree.clone()) }
 }
 
 proptest! {

@@ -257,7 +257,7 @@ impl Scene {
     pub(crate) fn under(&self, policy: &str) -> Run {
         let policy = format!("nodes = [\"*\"]\n{policy}");
         let files = [("layouts/0.toml", self.1.as_str()), ("policies/p.toml", policy.as_str())];
-        Run { world: self.0.world.clone(), ..Run::new("", &files) }.with_nodes()
+        Run::of(self.0.world.clone(), Run::new("", &files).tree)
     }
 
     fn plan(&self, policy: &str) -> NodePlan {
@@ -421,7 +421,7 @@ fn a_share_is_of_the_nodes_of_its_own_file() {
         ("policies/b.toml", "nodes = [\"n[45]\"]\n[budget]\nmax_nodes = 1\n"),
     ];
     let files = layouts.iter().map(|(path, text)| (path.as_str(), text.as_str())).chain(policies);
-    let run = Run { world: run.world, ..Run::new("", &files.collect::<Vec<_>>()) }.with_nodes();
+    let run = Run::of(run.world, Run::new("", &files.collect::<Vec<_>>()).tree);
     let (desired, _, plan) = run.plan();
     let max = desired.nodes["n0"].policy.as_ref().unwrap().budget.max_nodes.clone().unwrap();
     assert_eq!((max.limit, max.over.file.as_str()), (Amount::Percent(50), "policies/a.toml"));

@@ -1,6 +1,9 @@
 //! Every code of the closed list is reached by something that may well happen, and says what to do about it.
 
 use jiff::Timestamp;
+use sectile::execute::Rollback;
+use sectile::execute::carry::hold;
+use sectile::execute::journal::Failure;
 use sectile::model::memory::TakenUp;
 use sectile::model::observed::{Known, Seated, Suspension};
 use sectile::model::plan::BlockCode;
@@ -131,6 +134,13 @@ fn scenario(code: BlockCode) -> Option<Plan> {
             let why = Suspension { reason: "racks move".to_owned(), since, by: None };
             observed.nodes.get_mut("n").unwrap().suspended = Some(why);
         }),
+        "failed" => {
+            let mut plan = of(mover().under(""));
+            let (what, why, rollback) = (None, "`set_taint`: 403".to_owned(), Rollback::Whole);
+            let failure = Failure { step: 1, what, why, left: Vec::new(), rollback, inputs: Digest::of([]) };
+            hold(&mut plan.nodes[0], &failure);
+            plan
+        }
         "mass-removal" => {
             let (mut desired, observed, _) = mover().under("").plan();
             let before = TakenUp { digest: Digest::of([]), layouts: 3, bindings: Default::default() };

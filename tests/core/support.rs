@@ -33,6 +33,7 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
     let world = World {
         latency: BTreeMap::new(),
         memory: sectile::model::Memory::default(),
+        faults: Vec::new(),
         fleet: Digest::of([]),
         clock_ms: 0,
         next_serial: 1,

@@ -13,7 +13,7 @@ use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World}
 
 /// Makes the world; settled, if nothing is wrong.
 pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> World {
-    let Entries { nodes, workloads, budgets, latency } = entries;
+    let Entries { nodes, workloads, budgets, latency, faults } = entries;
     let mut world = World {
         fleet: digest,
         clock_ms: BEGIN_MS,
@@ -25,6 +25,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         ledger: Vec::new(),
         latency,
         memory: Memory::default(),
+        faults,
     };
     for At { value, span } in workloads {
         let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::read::{At, Problems, Section, Span, suggestion};
+use super::read::{At, Problems, Section, Span, nearest, suggestion};
 use crate::model::{ComputeName, ProfileName};
+use crate::sim::fault::{CALLS, Fate, Fault, port_of};
 use crate::sim::world::{SimBudget, SimWorkload};
 
 /// Kinds of workloads that the simulated cluster has controllers for.
@@ -28,6 +29,7 @@ pub(super) struct Entries {
     pub(super) workloads: Vec<At<SimWorkload>>,
     pub(super) budgets: Vec<At<SimBudget>>,
     pub(super) latency: BTreeMap<String, u64>,
+    pub(super) faults: Vec<Fault>,
 }
 
 /// `[[node]]`.
@@ -71,13 +73,15 @@ pub(super) enum UserEntry {
 pub(super) fn read<'a>(document: &'a Spanned<DeTable<'a>>, out: &mut Problems) -> Entries {
     let known = ["node", "workload", "budget", "fault"];
     let top = Section::new("a fleet file", document.get_ref(), document.span(), &known, out);
-    let fault = top.get("fault").and_then(|value| Section::of("[fault]", value, &["latency"], out));
-    let latency = fault.and_then(|fault| fault.get("latency").map(|value| latency(value, out))).unwrap_or_default();
+    let fault = top.get("fault").and_then(|value| Section::of("[fault]", value, &["latency", "call"], out));
+    let late = fault.as_ref().and_then(|fault| fault.get("latency").map(|value| latency(value, out)));
+    let calls = fault.as_ref().map(|fault| fault.array("call", out)).unwrap_or_default();
     Entries {
         nodes: top.array("node", out).iter().filter_map(|value| node(value, out)).collect(),
         workloads: top.array("workload", out).iter().filter_map(|value| workload(value, out)).collect(),
         budgets: top.array("budget", out).iter().filter_map(|value| budget(value, out)).collect(),
-        latency,
+        latency: late.unwrap_or_default(),
+        faults: calls.iter().filter_map(|value| call(value, out)).collect(),
     }
 }
 
@@ -86,6 +90,53 @@ fn latency<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> BTreeMap<
     const WHAT: [&str; 3] = ["clients", "unit", "drain"];
     let Some(section) = Section::of("[fault.latency]", value, &WHAT, out) else { return BTreeMap::new() };
     WHAT.into_iter().filter_map(|what| Some((what.to_owned(), section.seconds(what, out)?))).collect()
+}
+
+/// `[[fault.call]]`: a call that goes wrong, in one way.
+fn call<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<Fault> {
+    const WAYS: [&str; 5] = ["fails", "loses", "hangs", "takes", "stalls"];
+    let known = ["name", "nth", "times", "fails", "loses", "hangs", "takes", "stalls"];
+    let entry = Section::of("a [[fault.call]]", value, &known, out)?;
+    let name = entry.must("name", out);
+    let port = name.as_ref().and_then(|name| {
+        let port = port_of(&name.value);
+        if port.is_none() {
+            let calls = CALLS.iter().flat_map(|(_, calls)| calls.iter().copied());
+            let near = nearest(&name.value, calls).map(|near| format!("did you mean `{near}`?"));
+            let hint = near.unwrap_or_else(|| "the manual of the simulator lists them".to_owned());
+            out.add_with(name.span.clone(), format!("no port has a call `{}`", name.value), hint);
+        }
+        port
+    });
+    let nth = entry.number("nth", 1..=u32::MAX, out).unwrap_or(1);
+    let times = entry.number("times", 1..=u32::MAX, out).unwrap_or(1);
+    let mut code = |key: &str| {
+        let At { value, span } = entry.text(key, out)?;
+        let codes = port?.codes();
+        let codes = codes.iter().map(|(code, _)| code.as_str());
+        if !codes.clone().any(|code| code == value) {
+            let message = format!("`{value}` is no code that this call fails with");
+            out.add_with(span, message, suggestion(&value, codes));
+            return None;
+        }
+        Some(value)
+    };
+    let (fails, loses) = (code("fails"), code("loses"));
+    let hangs = entry.text("hangs", out).and_then(|At { value, span }| match value.as_str() {
+        "before" => Some(Fate::Hangs),
+        "after" => Some(Fate::Swallows),
+        _ => {
+            out.add(span, format!("a call hangs \"before\" or \"after\" it took effect, not {value:?}"));
+            None
+        }
+    });
+    let takes = entry.seconds("takes", out).map(Fate::Takes);
+    let stalls = entry.seconds("stalls", out).map(Fate::Stalls);
+    if WAYS.iter().filter(|way| entry.get(way).is_some()).count() != 1 {
+        out.add(value.span(), format!("a [[fault.call]] goes wrong in one way: one of `{}`", WAYS.join("`, `")));
+    }
+    let fate = fails.map(Fate::Fails).or(loses.map(Fate::Loses)).or(hangs).or(takes).or(stalls);
+    Some(Fault { call: name?.value, nth, times, fate: fate?, seen: 0 })
 }
 
 fn node<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<NodeEntry> {

@@ -11,19 +11,20 @@ use crate::model::parallel;
 /// `None`: something is wrong, or a whole that is cut so would not mean the same.
 pub(super) fn read(text: &str) -> Option<Entries> {
     let mut all = Entries::default();
-    let mut faults = 0;
+    let mut tables = 0;
     let pieces = cut(text)?;
     for read in parallel::map(parallel::threads(pieces.len()), pieces, piece) {
-        let (Entries { nodes, workloads, budgets, latency }, fault) = read?;
+        let (Entries { nodes, workloads, budgets, latency, faults }, fault) = read?;
         // A table may stand only once in the whole, and so only in one of the pieces.
-        faults += usize::from(fault);
-        if faults > 1 {
+        tables += usize::from(fault);
+        if tables > 1 {
             return None;
         }
         all.nodes.extend(nodes);
         all.workloads.extend(workloads);
         all.budgets.extend(budgets);
         all.latency.extend(latency);
+        all.faults.extend(faults);
     }
     Some(all)
 }

@@ -1,0 +1,103 @@
+//! What earlier runs left in their journals: what is to be taken back, what is not tried again, and the tale of it.
+
+use std::path::{Path, PathBuf};
+
+use crate::execute::Rollback;
+use crate::execute::carry;
+use crate::execute::journal::{self, Story};
+use crate::host::journal::FileJournal;
+use crate::model::{Desired, NodePlan, Observed, Plan, StepKind};
+use crate::ports::Journal as _;
+use crate::render::{self, Names};
+use crate::sim::fault::Faulty;
+
+use super::error::{Context as _, Error};
+use super::fleet::Fleet;
+
+/// A journal beside the state.
+pub(super) fn open(fleet: &Fleet, of: &str) -> Result<Faulty<FileJournal>, Error> {
+    let journal = FileJournal::open(&path(fleet, of)).context(|| "the journal can't be opened".to_owned())?;
+    Ok(Faulty::new(journal, fleet.meddler()))
+}
+
+fn path(fleet: &Fleet, of: &str) -> PathBuf {
+    let mut path = fleet.path.as_os_str().to_owned();
+    path.push(format!(".{of}.journal"));
+    PathBuf::from(path)
+}
+
+/// What a node's journal tells; the default where there is none. Nothing is written.
+pub(super) fn story(fleet: &Fleet, of: &str) -> Result<Story, Error> {
+    let path = path(fleet, of);
+    if !path.exists() {
+        return Ok(journal::story(&[]));
+    }
+    let lines = open(fleet, of)?.lines().context(|| "the journal can't be read".to_owned())?;
+    read(&lines, of, &path)
+}
+
+fn read(lines: &[String], of: &str, path: &Path) -> Result<Story, Error> {
+    let records = journal::read(lines, of).map_err(|unusable| {
+        let hint = unusable.hint();
+        let error = Error::failed(format!("the journal {} can't be gone by", path.display()));
+        error.caused_by(unusable).hint(hint)
+    })?;
+    Ok(journal::story(&records))
+}
+
+/// Holds back what failed for good while nothing that it depends on has changed.
+pub(super) fn hold(plan: &mut Plan, desired: &Desired, observed: &Observed, fleet: &Fleet) -> Result<(), Error> {
+    for node in &mut plan.nodes {
+        let Some((wanted, seen)) = desired.nodes.get(&node.name).zip(observed.nodes.get(&node.name)) else { continue };
+        let story = story(fleet, &node.name)?;
+        if let Some(failure) = journal::failed(&story, &carry::inputs(wanted, seen)).filter(|_| !node.steps.is_empty())
+        {
+            carry::hold(node, failure);
+            plan.summary.blocked += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What became of a node's last run, where it did not come to a good end: what was done, what was taken back, what is
+/// left, and what to do.
+pub(super) fn tale(fleet: &Fleet, node: &NodePlan) -> Result<String, Error> {
+    let Story { over, done, open, undone, back, owed, failure } = story(fleet, &node.name)?;
+    if over && owed.is_empty() && failure.is_none() {
+        return Ok(String::new());
+    }
+    let names = Names::of(node);
+    let each = |kinds: &[StepKind]| kinds.iter().map(|kind| render::step(kind, &names)).collect::<Vec<_>>();
+    let mut lines = Vec::new();
+    let mut line = |word: &str, what: String| lines.push(format!("  {word:<9} {what}\n"));
+    let mut text = format!("\n{}: an earlier run ", node.name);
+    match &failure {
+        Some(failure) => {
+            text.push_str("failed\n");
+            let what =
+                failure.what.as_ref().map(|kind| format!(", {}", render::step(kind, &names))).unwrap_or_default();
+            line("failed", format!("step {}{what}: {}", failure.step, failure.why));
+        }
+        None => text.push_str(if over { "left something behind\n" } else { "was cut short\n" }),
+    }
+    each(&done).into_iter().for_each(|step| line("done", step));
+    if let (Some((id, kind)), None) = (&open, &failure) {
+        line("begun", format!("{} (step {id}; whether it took effect is observed)", render::step(kind, &names)));
+    }
+    each(&undone).into_iter().for_each(|step| line("undone", step));
+    each(&back).into_iter().for_each(|step| line("put back", step));
+    each(&owed).into_iter().for_each(|step| line("left", step));
+    let now = failure.as_ref().map(|failure| match &failure.rollback {
+        Rollback::None => "the layout was left as it is (failure.rollback = false)".to_owned(),
+        Rollback::Unneeded => "the layout is as it was before".to_owned(),
+        Rollback::Whole => "the layout was put back as it was before".to_owned(),
+        Rollback::Part(why) => format!("the layout could not be put back: {why}"),
+    });
+    now.into_iter().for_each(|now| line("now", now));
+    let hint = match &failure {
+        Some(_) => "it is tried again when the tree or the GPUs change; `sectile resume` tries it as it is",
+        None => "`sectile apply` takes back what is left, looks again and goes on",
+    };
+    text.push_str(&lines.concat());
+    Ok(format!("{text}  hint: {hint}\n"))
+}

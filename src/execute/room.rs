@@ -1,0 +1,67 @@
+//! Whether there still is a place for what a step moves, as its guard asks right before.
+
+use std::collections::BTreeMap;
+
+use crate::model::observed::{ObservedCluster, PodPhase, User};
+use crate::model::plan::SlotRef;
+use crate::model::{NodePlan, StepKind};
+
+/// The instances that a unit or command is to be given, but for those that a step from `at` on has still to make.
+pub(super) fn places(plan: &NodePlan, at: usize, kind: &StepKind) -> Vec<SlotRef> {
+    let rest = || plan.steps.iter().skip(at).map(|s| &s.kind);
+    let slots = rest().find_map(|later| match (kind, later) {
+        (StepKind::StopUnit { unit }, StepKind::StartUnit { unit: u, slots, .. }) if u == unit => Some(slots),
+        (StepKind::DrainCommand { workload }, StepKind::ResumeCommand { workload: w, slots }) if w == workload => {
+            Some(slots)
+        }
+        _ => None,
+    });
+    let coming = |slot: &&SlotRef| rest().any(|k| matches!(k, StepKind::CreateInstance { slot: s, .. } if s == *slot));
+    slots.into_iter().flatten().filter(|slot| !coming(slot)).cloned().collect()
+}
+
+/// Whether a step of the plan takes a user off its instances.
+pub(super) fn leaves(plan: &NodePlan, user: &User) -> bool {
+    plan.steps.iter().any(|step| match (&step.kind, user) {
+        (StepKind::StopUnit { unit }, User::Unit(name)) => unit == name,
+        (StepKind::DrainCommand { workload }, User::Command(name)) => workload == name,
+        (StepKind::EvictPod { namespace, pod, .. }, User::Pod { namespace: n, name }) => namespace == n && pod == name,
+        (StepKind::TerminateProcess { pid, .. }, User::Process { pid: p, .. }) => pid == p,
+        _ => false,
+    })
+}
+
+/// Why there is no place for the pod that a step evicts: neither free now, nor made by a step from `at` on.
+pub(super) fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &ObservedCluster) -> Option<String> {
+    let StepKind::EvictPod { namespace, pod, uid, .. } = kind else { return None };
+    let found = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *pod && p.uid == *uid)?;
+    if matches!(found.phase, PodPhase::Terminating | PodPhase::Ended) {
+        return None;
+    }
+    let mut coming: BTreeMap<String, u32> = BTreeMap::new();
+    for step in plan.steps.iter().skip(at) {
+        if let StepKind::CreateInstance { slot, .. } = &step.kind {
+            *coming.entry(slot.profile.resource()).or_default() += 1;
+        }
+    }
+    // A pod that keeps some of its instances here finds those again.
+    let kept = plan.gpus.iter().flat_map(|gpu| gpu.keep.iter()).filter(|i| {
+        let user = User::Pod { namespace: namespace.clone(), name: pod.clone() };
+        i.users.as_ref().is_some_and(|users| users.contains(&user))
+    });
+    for instance in kept {
+        *coming.entry(instance.profile.resource()).or_default() += 1;
+    }
+    let fits = |free: &BTreeMap<String, u32>, more: bool| {
+        found.requests.iter().all(|(resource, n)| {
+            let later = if more { coming.get(resource).copied().unwrap_or(0) } else { 0 };
+            free.get(resource).copied().unwrap_or(0) + later >= *n
+        })
+    };
+    let none = BTreeMap::new();
+    let here = cluster.free.get(&plan.name).unwrap_or(&none);
+    let daemon = found.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
+    let elsewhere = !daemon && cluster.free.iter().any(|(name, free)| *name != plan.name && fits(free, false));
+    let room = elsewhere || fits(here, true);
+    (!room).then(|| format!("there is no room any more for pod {namespace}/{pod}"))
+}

@@ -1,0 +1,67 @@
+//! What takes a step back if the plan stops behind it, and what settles that. The layout is not taken back here: that
+//! is a plan of its own.
+
+use crate::model::plan::SlotRef;
+use crate::model::{NodePlan, StepKind, User};
+
+/// What must be taken back once a step was begun: it may have taken effect, or half of it, and what takes it back does
+/// no harm.
+pub(super) fn owes(plan: &NodePlan, kind: &StepKind) -> Option<StepKind> {
+    Some(match kind {
+        StepKind::Taint => StepKind::Untaint,
+        StepKind::PauseClients { units, commands } => {
+            StepKind::ResumeClients { units: units.clone(), commands: commands.clone() }
+        }
+        StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new(), commands: Vec::new() },
+        // Where a reset must follow, the mode may be pending until then.
+        StepKind::SetMigMode { gpu, enabled } if resets(plan, gpu) => {
+            StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
+        }
+        StepKind::StopUnit { unit } => {
+            let env = plan.steps.iter().find_map(|s| match &s.kind {
+                StepKind::StartUnit { unit: u, env, .. } if u == unit => Some(env.clone()),
+                _ => None,
+            });
+            let slots = held(plan, &User::Unit(unit.clone()));
+            StepKind::StartUnit { unit: unit.clone(), env: env.unwrap_or_default(), slots }
+        }
+        StepKind::DrainCommand { workload } => {
+            StepKind::ResumeCommand { workload: workload.clone(), slots: held(plan, &User::Command(workload.clone())) }
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a step that is done leaves nothing to be taken back of this.
+pub(super) fn settles(done: &StepKind, undo: &StepKind) -> bool {
+    match (done, undo) {
+        (StepKind::Untaint, StepKind::Untaint) => true,
+        (StepKind::ResumeClients { units, commands }, StepKind::ResumeClients { units: stopped, commands: paused }) => {
+            stopped.iter().all(|unit| units.contains(unit)) && paused.iter().all(|name| commands.contains(name))
+        }
+        (StepKind::RefreshClients, StepKind::ResumeClients { units, commands }) => {
+            units.is_empty() && commands.is_empty()
+        }
+        (StepKind::ResetGpu { gpu }, StepKind::SetMigMode { gpu: g, .. }) => g == gpu,
+        (StepKind::StartUnit { unit, .. }, StepKind::StartUnit { unit: u, .. }) => u == unit,
+        (StepKind::ResumeCommand { workload, .. }, StepKind::ResumeCommand { workload: w, .. }) => w == workload,
+        // What lay on the instance can't go back there.
+        (
+            StepKind::DestroyInstance { slot },
+            StepKind::StartUnit { slots, .. } | StepKind::ResumeCommand { slots, .. },
+        ) => slots.contains(slot),
+        _ => false,
+    }
+}
+
+fn resets(plan: &NodePlan, gpu: &str) -> bool {
+    plan.steps.iter().any(|s| matches!(&s.kind, StepKind::ResetGpu { gpu: g } if g == gpu))
+}
+
+/// The instances that a user held when the plan was made.
+fn held(plan: &NodePlan, user: &User) -> Vec<SlotRef> {
+    let all = plan.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.destroy).map(move |i| (gpu, i)));
+    all.filter(|(_, i)| i.users.as_ref().is_some_and(|users| users.contains(user)))
+        .map(|(gpu, i)| SlotRef { gpu: gpu.uuid.clone(), profile: i.profile, placement: i.placement() })
+        .collect()
+}
