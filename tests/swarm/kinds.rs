@@ -260,7 +260,8 @@ fn swarm(seed: u64, trace: &Trace) -> Result<u64, String> {
     let ended = run.apply_in_trouble();
     ends_well(&run, &ended)?;
     let again = run.apply_in_trouble();
-    let held = !again.failed.is_empty();
+    // A node that was given up, and said so, may be taken up again by the next run.
+    let held = !ended.failed.is_empty() || !again.failed.is_empty();
     if again.plans.len() == 1 || held { Ok(1) } else { Err("what is done is done again".to_owned()) }
 }
 
