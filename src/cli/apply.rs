@@ -247,7 +247,7 @@ impl Work<'_> {
         }
         self.keep(&picture)?;
         let seconds = self.fleet.time().duration_since(began).as_secs_f64();
-        self.report(&picture, seconds);
+        self.report(&picture, seconds)?;
         let mut exit = blocked(&picture.plan);
         if !self.failures.is_empty() || self.fleet.ledger() > 0 || (!self.idle(&picture.plan) && !self.stopped()) {
             exit = exit.and(Exit::Error);
@@ -461,11 +461,12 @@ impl Work<'_> {
         }
     }
 
-    fn report(&self, picture: &Picture, seconds: f64) {
+    fn report(&self, picture: &Picture, seconds: f64) -> Result<(), Error> {
         let plan = &picture.plan;
         if self.global.output == Output::Json {
-            let text = render::json::status(&picture.desired, &picture.observed, plan);
-            return output::print(&text);
+            let tales = trouble::tales(&self.fleet, plan)?;
+            output::print(&render::json::status(&picture.desired, &picture.observed, plan, &tales));
+            return Ok(());
         }
         let Counts { created, destroyed, moved } = self.counts;
         let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time");
@@ -513,6 +514,7 @@ impl Work<'_> {
             text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.ledger()));
         }
         output::print(&text);
+        Ok(())
     }
 }
 

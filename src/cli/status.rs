@@ -1,6 +1,7 @@
 //! `sectile status`: desired beside observed, GPU by GPU, with who uses what.
 
 use crate::render;
+use crate::render::tale::Tale;
 
 use super::args::{Global, Output, Status};
 use super::context::{self, Picture};
@@ -16,12 +17,12 @@ pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
     let fleet = Fleet::open(global)?;
     let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
     fleet.save()?;
+    let tales = trouble::tales(&fleet, &plan)?;
     output::print(&match global.output {
-        Output::Json => render::json::status(&desired, &observed, &plan),
+        Output::Json => render::json::status(&desired, &observed, &plan, &tales),
         Output::Text | Output::Wide => {
             let text = render::status::status(&desired, &observed, &plan, context::style(global));
-            let tales = plan.nodes.iter().map(|node| trouble::tale(&fleet, node));
-            text + &tales.collect::<Result<String, Error>>()?
+            text + &tales.iter().map(Tale::text).collect::<String>()
         }
     });
     Ok(Exit::Done)

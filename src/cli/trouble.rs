@@ -8,6 +8,7 @@ use crate::execute::journal::{self, Story};
 use crate::host::journal::FileJournal;
 use crate::model::{Desired, NodePlan, Observed, Plan, StepKind};
 use crate::ports::Journal as _;
+use crate::render::tale::{Ended, Tale};
 use crate::render::{self, Names};
 use crate::sim::fault::Faulty;
 
@@ -59,45 +60,43 @@ pub(super) fn hold(plan: &mut Plan, desired: &Desired, observed: &Observed, flee
     Ok(())
 }
 
-/// What became of a node's last run, where it did not come to a good end: what was done, what was taken back, what is
-/// left, and what to do.
-pub(super) fn tale(fleet: &Fleet, node: &NodePlan) -> Result<String, Error> {
+/// What became of each node's last run, where it did not come to a good end.
+pub(super) fn tales(fleet: &Fleet, plan: &Plan) -> Result<Vec<Tale>, Error> {
+    plan.nodes.iter().filter_map(|node| tale(fleet, node).transpose()).collect()
+}
+
+fn tale(fleet: &Fleet, node: &NodePlan) -> Result<Option<Tale>, Error> {
     let Story { over, done, open, undone, back, owed, failure } = story(fleet, &node.name)?;
-    if over && owed.is_empty() && failure.is_none() {
-        return Ok(String::new());
-    }
+    let ended = match (&failure, over) {
+        (Some(_), _) => Ended::Failed,
+        (None, false) => Ended::CutShort,
+        (None, true) if !owed.is_empty() => Ended::LeftSomething,
+        (None, true) => return Ok(None),
+    };
     let names = Names::of(node);
     let each = |kinds: &[StepKind]| kinds.iter().map(|kind| render::step(kind, &names)).collect::<Vec<_>>();
-    let mut lines = Vec::new();
-    let mut line = |word: &str, what: String| lines.push(format!("  {word:<9} {what}\n"));
-    let mut text = format!("\n{}: an earlier run ", node.name);
-    match &failure {
-        Some(failure) => {
-            text.push_str("failed\n");
-            let what =
-                failure.what.as_ref().map(|kind| format!(", {}", render::step(kind, &names))).unwrap_or_default();
-            line("failed", format!("step {}{what}: {}", failure.step, failure.why));
-        }
-        None => text.push_str(if over { "left something behind\n" } else { "was cut short\n" }),
-    }
-    each(&done).into_iter().for_each(|step| line("done", step));
-    if let (Some((id, kind)), None) = (&open, &failure) {
-        line("begun", format!("{} (step {id}; whether it took effect is observed)", render::step(kind, &names)));
-    }
-    each(&undone).into_iter().for_each(|step| line("undone", step));
-    each(&back).into_iter().for_each(|step| line("put back", step));
-    each(&owed).into_iter().for_each(|step| line("left", step));
+    let failed = failure.as_ref().map(|failure| {
+        let what = failure.what.as_ref().map(|kind| format!(", {}", render::step(kind, &names))).unwrap_or_default();
+        format!("step {}{what}: {}", failure.step, failure.why)
+    });
+    let begun = open
+        .filter(|_| failure.is_none())
+        .map(|(id, kind)| format!("{} (step {id}; whether it took effect is observed)", render::step(&kind, &names)));
     let now = failure.as_ref().map(|failure| match &failure.rollback {
         Rollback::None => "the layout was left as it is (failure.rollback = false)".to_owned(),
         Rollback::Unneeded => "the layout is as it was before".to_owned(),
         Rollback::Whole => "the layout was put back as it was before".to_owned(),
         Rollback::Part(why) => format!("the layout could not be put back: {why}"),
     });
-    now.into_iter().for_each(|now| line("now", now));
-    let hint = match &failure {
-        Some(_) => "it is tried again when the tree or the GPUs change; `sectile resume` tries it as it is",
-        None => "`sectile apply` takes back what is left, looks again and goes on",
-    };
-    text.push_str(&lines.concat());
-    Ok(format!("{text}  hint: {hint}\n"))
+    Ok(Some(Tale {
+        node: node.name.clone(),
+        ended,
+        failed,
+        done: each(&done),
+        begun,
+        undone: each(&undone),
+        put_back: each(&back),
+        left: each(&owed),
+        now,
+    }))
 }

@@ -183,7 +183,8 @@ async fn roll_back<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     };
     if !back.steps.iter().any(|step| step.waits.is_none()) {
         let why = back.blocked.iter().chain(&back.waiting).map(|b| format!("{}: {}", b.object, b.message));
-        return Err(why.collect::<Vec<_>>().join("; "));
+        let why = why.collect::<Vec<_>>().join("; ");
+        return Err(if why.is_empty() { "no step leads from what is there now to what was".to_owned() } else { why });
     }
     tell(&News::RollsBack(Box::new(back.clone())));
     let policy = wanted.policy.clone().unwrap_or_default();
@@ -214,7 +215,10 @@ async fn look<D: Driver, C: Cluster, H: Host, K: Clock>(
         let seen = seen.unwrap_or_else(|| Err(late()));
         // What was seen before the plan may only just not be told.
         let passes = match &seen {
-            Ok(now) => gaps(now, ports.node).any(|gap| gaps(before, ports.node).all(|was| was != gap)),
+            Ok(now) => {
+                gaps(now, ports.node).any(|gap| gaps(before, ports.node).all(|was| was != gap))
+                    || boards(now, ports.node) != boards(before, ports.node)
+            }
             Err(error) => error.transient,
         };
         if !passes || tries == LOOKS {
@@ -227,6 +231,12 @@ async fn look<D: Driver, C: Cluster, H: Host, K: Clock>(
 
 fn gaps<'a>(seen: &'a Observed, node: &str) -> impl Iterator<Item = &'a Gap> {
     seen.nodes.get(node).into_iter().flat_map(|node| &node.gaps)
+}
+
+/// What no plan changes: which GPUs there are, and whether they can MIG.
+fn boards<'a>(seen: &'a Observed, node: &str) -> Vec<(&'a str, bool)> {
+    let node = seen.nodes.get(node).into_iter();
+    node.flat_map(|node| &node.gpus).map(|gpu| (gpu.uuid.as_str(), gpu.mig.capable)).collect()
 }
 
 async fn look_once<D: Driver, C: Cluster, H: Host, K: Clock>(

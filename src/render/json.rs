@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::fit::Set;
+use super::tale::Tale;
 use crate::model::catalogue::Board;
 use crate::model::desired::DesiredNode;
 use crate::model::observed::{ObservedCluster, ObservedGpu, ObservedNode, Suspension};
@@ -17,8 +18,8 @@ pub fn plan(plan: &Plan) -> String {
     pretty(plan)
 }
 
-/// What is there now beside what is wanted, as JSON: what `plan --observed DIR` reads.
-pub fn status(desired: &Desired, observed: &Observed, plan: &Plan) -> String {
+/// What is there now beside what is wanted, as JSON: what `plan --observed DIR` reads; and what became of earlier runs.
+pub fn status(desired: &Desired, observed: &Observed, plan: &Plan, tales: &[Tale]) -> String {
     let nodes = plan.nodes.iter().map(|node| NodeStatus {
         name: &node.name,
         state: node.state,
@@ -29,6 +30,7 @@ pub fn status(desired: &Desired, observed: &Observed, plan: &Plan) -> String {
         waiting: &node.waiting,
         blocked: &node.blocked,
         warnings: &node.warnings,
+        earlier_run: tales.iter().find(|tale| tale.node == node.name),
     });
     pretty(&Status {
         format_version: FORMAT_VERSION,
@@ -60,6 +62,8 @@ struct NodeStatus<'a> {
     waiting: &'a [Block],
     blocked: &'a [Block],
     warnings: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earlier_run: Option<&'a Tale>,
 }
 
 /// Boards of the catalogue with every figure and where it comes from, as JSON.

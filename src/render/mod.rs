@@ -12,6 +12,7 @@ pub mod profiles;
 pub mod saved;
 pub mod status;
 pub mod step;
+pub mod tale;
 pub mod text;
 mod words;
 

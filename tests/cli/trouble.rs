@@ -54,6 +54,10 @@ fn a_failure_is_told_held_back_and_tried_again_when_the_tree_changes() {
         (&status["nodes"][0]["state"], &status["nodes"][0]["blocked"][0]["code"]),
         (&"failed".into(), &"failed".into())
     );
+    let tale = &status["nodes"][0]["earlier_run"];
+    assert_eq!((&tale["ended"], tale["left"].as_array().unwrap().len()), (&"failed".into(), 0), "{tale}");
+    assert!(tale["failed"].as_str().unwrap().ends_with("Insufficient Resources"), "{tale}");
+    assert!(!tale["done"].as_array().unwrap().is_empty(), "{tale}");
     sandbox.edit("policies/p.toml", "\n", "\n[failure]\nretries = 4\n");
     assert_eq!(sandbox.run("apply --sim fleet.toml").code, 0);
     let status = sandbox.data("status --sim fleet.toml");

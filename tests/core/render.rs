@@ -516,7 +516,7 @@ fn status_as_json_holds_what_a_plan_needs() {
     let mut observed = Observed::default();
     observed.nodes.insert("gpu-a-01".into(), observe(&plan.nodes[0]));
     let desired = desire(&plan);
-    let json: serde_json::Value = serde_json::from_str(&render::json::status(&desired, &observed, &plan)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&render::json::status(&desired, &observed, &plan, &[])).unwrap();
     assert_eq!(json["format_version"], "1");
     assert_eq!(json["nodes"][0]["state"], "changing");
     let seen: ObservedNode = serde_json::from_value(json["nodes"][0]["observed"].clone()).unwrap();

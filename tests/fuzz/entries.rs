@@ -150,7 +150,7 @@ fn planned(tree: &Tree, world: World, files: &BTreeMap<String, String>, tampered
     if !tampered {
         shown(&anstream_free(&render::text::plan(&plan, Style { wide: true })));
     }
-    let _ = render::json::status(&resolved.desired, &observed, &plan);
+    let _ = render::json::status(&resolved.desired, &observed, &plan, &[]);
 }
 
 /// A plan in every form. A plan from elsewhere may name things as it likes: the command line's printer escapes them.

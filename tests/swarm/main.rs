@@ -22,6 +22,7 @@ mod fleets;
 mod hazards;
 mod judge;
 mod kinds;
+mod planted;
 #[path = "../core/random.rs"]
 mod random;
 mod rig;
@@ -29,7 +30,7 @@ mod rig;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use kinds::KINDS;
+use kinds::{FOUND, KINDS};
 use rig::Trace;
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         eprintln!("usage: [replay] KIND [COUNT] [FROM], of numbers");
         return ExitCode::from(64);
     };
+    let bare = words.is_empty();
     let asked: Vec<_> = KINDS.iter().filter(|(name, ..)| kind == "all" || *name == kind).collect();
     if asked.is_empty() {
         // What libtest would filter by is no kind of ours.
@@ -57,7 +59,8 @@ fn main() -> ExitCode {
     let from = from.unwrap_or(0);
     for (name, few, sweep) in asked {
         let (mut runs, count) = (0u64, count.unwrap_or(*few).max(1));
-        for seed in from..from.saturating_add(count) {
+        let found = FOUND.iter().filter(|(kind, ..)| bare && kind == name).map(|(_, seed, _)| *seed);
+        for seed in (from..from.saturating_add(count)).chain(found) {
             let trace = Trace::new(replay);
             match catch_unwind(AssertUnwindSafe(|| sweep(seed, &trace))) {
                 Ok(Ok(more)) => runs += more,
