@@ -25,7 +25,7 @@ pub struct Desired {
 }
 
 /// What the tree wants of one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DesiredNode {
     /// The node's name.
     pub node: String,
@@ -50,7 +50,7 @@ pub struct DesiredNode {
 }
 
 /// What one entry wants of one GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GpuGoal {
     /// What to make of it.
     pub goal: Goal,
@@ -61,7 +61,7 @@ pub struct GpuGoal {
 }
 
 /// An entry with `count`: on so many of the eligible GPUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SharedGoal {
     /// What to make of each.
     pub goal: Goal,
@@ -74,7 +74,7 @@ pub struct SharedGoal {
 }
 
 /// What to make of a GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// `managed = false`: hands off.
@@ -86,7 +86,7 @@ pub enum Goal {
 }
 
 /// One wanted instance.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Wanted {
     /// As the tree names it; resolved against what the board offers.
     pub profile: ProfileName,
@@ -112,7 +112,7 @@ pub struct AsIs {
 }
 
 /// A `[[workload]]`: who gets which instances.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Binding {
     /// Unique in the tree.
     pub name: String,
@@ -129,7 +129,7 @@ pub struct Binding {
 }
 
 /// What a binding is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// A Kubernetes object with a pod template.

@@ -161,7 +161,7 @@ pub struct UnitState {
 }
 
 /// A GPU's MIG mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MigMode {
     /// Whether the board can MIG at all.
     pub capable: bool,

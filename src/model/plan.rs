@@ -269,7 +269,7 @@ impl BlockCode {
 }
 
 /// What is not done, why, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Block {
     /// Of the closed list.
     pub code: BlockCode,
@@ -385,7 +385,7 @@ pub struct Step {
 }
 
 /// What a step does; the closed list of kinds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepKind {
     /// Stands mig-manager down: its node label says no, for good.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::Source;
 
 /// The merged policy of a node; every key that no file sets has the default documented in `packaging/doc`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     /// The files that matched, most specific first.
     pub sources: Vec<Source>,
@@ -35,7 +35,7 @@ pub struct Policy {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? } default $default:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),* }
         impl $name {
             /// The words that the tree may use.
@@ -112,7 +112,7 @@ words! {
 }
 
 /// `[drain]`, in the words of kubectl drain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Drain {
     /// Seconds until an eviction that does not succeed is given up.
     pub timeout_s: u64,
@@ -139,7 +139,7 @@ impl Default for Drain {
 }
 
 /// A number of nodes, or a share of them in percent (at least 1 node).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Amount {
     /// So many.
@@ -149,7 +149,7 @@ pub enum Amount {
 }
 
 /// A limit that nodes share: those that the policy file matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shared<T> {
     /// The limit.
     pub limit: T,
@@ -158,7 +158,7 @@ pub struct Shared<T> {
 }
 
 /// `[budget]`: over the nodes that the file matches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeBudget {
     /// Nodes changing at once; `None`: no limit.
     pub max_nodes: Option<Shared<Amount>>,
@@ -171,7 +171,7 @@ pub struct NodeBudget {
 }
 
 /// What nodes without a cluster do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Uncoordinated {
     /// No disruptive change where a budget would have to be shared.
@@ -182,7 +182,7 @@ pub enum Uncoordinated {
 }
 
 /// `[window]`: when disruptive plans may start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// The spans; each begins on its days and may end on the next.
     pub open: Vec<Span>,
@@ -191,7 +191,7 @@ pub struct Window {
 }
 
 /// One span of a window: `Mon-Fri 22:00-06:00`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// Days on which it begins, Monday first.
     pub days: [bool; 7],
@@ -202,7 +202,7 @@ pub struct Span {
 }
 
 /// `[protect]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Protect {
     /// Pods that are never moved; adds up over the policy files.
     pub pods: Vec<PodSelector>,
@@ -219,7 +219,7 @@ impl Default for Protect {
 }
 
 /// Selects pods: every part that is there must match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodSelector {
     /// A shell glob over the namespace (`*`, `?`); `None`: any.
     pub namespace: Option<String>,
@@ -230,7 +230,7 @@ pub struct PodSelector {
 }
 
 /// `[gpu]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GpuRules {
     /// Mode changes.
     pub mode_change: ModeChange,
@@ -241,7 +241,7 @@ pub struct GpuRules {
 }
 
 /// `[clients]`: what holds or advertises the GPUs, paused around a change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Clients {
     /// How instances reach pods.
     pub allocation: Allocation,
@@ -269,7 +269,7 @@ impl Clients {
 }
 
 /// Names one of `clients.commands`: commands come from the tree, never from a plan file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientRef {
     /// Where the list stands.
     pub source: Source,
@@ -284,7 +284,7 @@ impl fmt::Display for ClientRef {
 }
 
 /// A client that commands pause and resume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientCommand {
     /// Begins the pause.
     pub pause: Vec<String>,
@@ -295,7 +295,7 @@ pub struct ClientCommand {
 }
 
 /// `[failure]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Failure {
     /// Whether the old layout is put back when a step fails for good.
     pub rollback: bool,

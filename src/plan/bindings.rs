@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::{Binding, Desired, DesiredNode, Target};
 use crate::model::observed::{Observed, ObservedNode, WorkloadState};
+use crate::model::parallel;
 use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
 use crate::model::policy::ApplyMode;
 use crate::model::{NodePlan, ProfileName};
@@ -21,13 +22,14 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
         let WorkloadState { kind, namespace, name, .. } = workload;
         workloads.entry((kind, namespace, name)).or_insert(workload);
     }
-    let stocks = nodes.iter().enumerate().map(|(at, node)| Stock::new(at, node, desired, observed));
-    let stocks: Vec<Stock<'_>> = stocks.collect();
-    let covered = covered(&stocks);
-    for binding in &desired.bindings {
+    let places: BTreeMap<&str, usize> =
+        desired.bindings.iter().enumerate().map(|(at, b)| (b.name.as_str(), at)).collect();
+    let stock = |(at, node)| Stock::new(at, node, &places, desired, observed);
+    let stocks = parallel::map(parallel::threads(nodes.len()), nodes.iter().enumerate().collect(), stock);
+    let covered = covered(desired.bindings.len(), &stocks);
+    for (binding, covered) in desired.bindings.iter().zip(covered) {
         let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
-        let nodes = covered.get(binding.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let provided: u32 = nodes.iter().map(|node| node.provided(binding.profile)).sum();
+        let Covered { nodes, provided } = covered;
         let found = workloads.get(&(kind.as_str(), namespace.as_str(), name.as_str())).copied();
         let first = nodes.iter().find_map(|node| node.seen);
         let profile = first.map_or(binding.profile, |node| movers::meant(node, binding.profile));
@@ -131,15 +133,35 @@ struct Stock<'a> {
     wanted: Option<&'a DesiredNode>,
     seen: Option<&'a ObservedNode>,
     instances: BTreeMap<ProfileName, u32>,
+    /// What it has of each binding that may hold on it, by the binding's place in the tree.
+    bound: BTreeMap<usize, u32>,
+}
+
+/// The nodes that a binding may hold on, and how many of its instances they have.
+#[derive(Clone, Default)]
+struct Covered<'a> {
+    nodes: Vec<&'a Stock<'a>>,
+    provided: u32,
 }
 
 impl<'a> Stock<'a> {
-    fn new(at: usize, plan: &'a NodePlan, desired: &'a Desired, observed: &'a Observed) -> Self {
+    fn new(
+        at: usize,
+        plan: &'a NodePlan,
+        places: &BTreeMap<&str, usize>,
+        desired: &'a Desired,
+        observed: &'a Observed,
+    ) -> Self {
         let mut instances = BTreeMap::new();
         for instance in plan.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)) {
             *instances.entry(instance.profile).or_default() += 1;
         }
-        Stock { at, plan, wanted: desired.nodes.get(&plan.name), seen: observed.nodes.get(&plan.name), instances }
+        let (wanted, seen) = (desired.nodes.get(&plan.name), observed.nodes.get(&plan.name));
+        let mut stock = Stock { at, plan, wanted, seen, instances, bound: BTreeMap::new() };
+        let bindings = wanted.into_iter().flat_map(|wanted| &wanted.bindings);
+        let bound = bindings.filter_map(|b| Some((*places.get(b.name.as_str())?, stock.provided(b.profile))));
+        stock.bound = bound.collect();
+        stock
     }
 
     /// Instances of what a name means there.
@@ -149,13 +171,15 @@ impl<'a> Stock<'a> {
     }
 }
 
-/// The nodes that each binding may hold on, by its name.
-fn covered<'a>(stocks: &'a [Stock<'a>]) -> BTreeMap<&'a str, Vec<&'a Stock<'a>>> {
-    let mut covered: BTreeMap<&str, Vec<&Stock<'_>>> = BTreeMap::new();
+/// The nodes that each of so many bindings may hold on.
+fn covered<'a>(bindings: usize, stocks: &'a [Stock<'a>]) -> Vec<Covered<'a>> {
+    let mut covered = vec![Covered::default(); bindings];
     for stock in stocks {
-        let names = stock.wanted.into_iter().flat_map(|wanted| &wanted.bindings).map(|b| b.name.as_str());
-        for name in names.collect::<BTreeSet<_>>() {
-            covered.entry(name).or_default().push(stock);
+        for (&at, provided) in &stock.bound {
+            if let Some(covered) = covered.get_mut(at) {
+                covered.nodes.push(stock);
+                covered.provided += provided;
+            }
         }
     }
     covered

@@ -34,7 +34,7 @@ use jiff::Timestamp;
 
 use crate::model::parallel;
 use crate::model::plan::{BlockCode, ClusterPlan, FORMAT_VERSION, Summary};
-use crate::model::{Desired, NodePlan, NodeState, Observed, Plan};
+use crate::model::{Desired, DesiredNode, NodePlan, NodeState, Observed, Plan};
 
 /// Plans every node that the tree was resolved for, and what belongs to no node.
 ///
@@ -46,27 +46,35 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
 /// The same on so many threads; the plan does not depend on their number.
 pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let pods = drain::index(&observed.cluster);
-    let prints = fingerprint::Prints::new(desired);
     let mut promises = order::Promises::new(observed);
-    let prepared = parallel::map(threads, desired.nodes.values().collect(), |wanted| {
-        let node = observed.nodes.get(&wanted.node);
-        (wanted, node.map(|node| node::prepare(wanted, node, &observed.cluster, &pods)))
+    let prepare = |wanted, node| node::prepare(wanted, node, &observed.cluster, &pods);
+    // Who moves nobody is planned beside the others, while what was looked at is at hand.
+    let begun = parallel::map(threads, desired.nodes.values().collect(), |wanted: &DesiredNode| {
+        let Some(node) = observed.nodes.get(&wanted.node) else {
+            return (Vec::new(), Begun::Done(Box::new(node::unobserved(wanted, now))));
+        };
+        let prepared = prepare(wanted, node);
+        let leaves = prepared.leaves();
+        let begun = match prepared.moves() {
+            true => Begun::Waits(Box::new(prepared)),
+            false => Begun::Done(Box::new(node::plan(prepared, observed, &mut order::Promises::default(), now))),
+        };
+        (leaves, begun)
     });
     // What any node destroys is nobody's place, also where that node is planned later.
-    prepared.iter().filter_map(|(_, prepared)| prepared.as_ref()).for_each(|p| p.withdraw(&mut promises));
-    // Promises are made in the order of the nodes; who neither makes nor meets any is planned beside the others.
-    let begun = prepared.into_iter().map(|(wanted, prepared)| match prepared {
-        Some(prepared) if prepared.depends(&promises) => {
-            Begun::Done(Box::new(node::plan(prepared, observed, &mut promises, &prints, now)))
-        }
-        Some(prepared) => Begun::Free(prepared),
-        None => Begun::Done(Box::new(node::unobserved(wanted, now))),
-    });
-    let begun = begun.collect();
-    let mut nodes: Vec<NodePlan> = parallel::map(threads, begun, |begun| match begun {
-        Begun::Done(plan) => *plan,
-        Begun::Free(prepared) => node::plan(prepared, observed, &mut order::Promises::default(), &prints, now),
-    });
+    for (wanted, (leaves, _)) in desired.nodes.values().zip(&begun) {
+        leaves.iter().for_each(|resource| promises.withdraw(&wanted.node, resource));
+    }
+    // Promises are made in the order of the nodes; who meets any by then is planned anew.
+    let mut nodes: Vec<NodePlan> = Vec::with_capacity(begun.len());
+    for (wanted, (_, begun)) in desired.nodes.values().zip(begun) {
+        let met = observed.nodes.get(&wanted.node).filter(|node| promises.concern(&node.name));
+        nodes.push(match (begun, met) {
+            (Begun::Waits(prepared), _) => node::plan(*prepared, observed, &mut promises, now),
+            (Begun::Done(_), Some(node)) => node::plan(prepare(wanted, node), observed, &mut promises, now),
+            (Begun::Done(plan), None) => *plan,
+        });
+    }
     turns::hold(desired, observed, &mut nodes, now);
     let cluster = bindings::plan(desired, observed, &nodes, now);
     let summary = summary(&cluster, &nodes);
@@ -76,7 +84,7 @@ pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, 
 /// A node's plan, or what it will be made from.
 enum Begun<'a> {
     Done(Box<NodePlan>),
-    Free(node::Prepared<'a>),
+    Waits(Box<node::Prepared<'a>>),
 }
 
 /// The same plan for some of its nodes; what belongs to no node is left out, since it is about all of them.

@@ -12,7 +12,7 @@ use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
 use super::cost;
 use super::drain::{Court, Pods, Ruling, user_name};
-use super::fingerprint::Prints;
+use super::fingerprint;
 use super::guards;
 use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
@@ -92,30 +92,23 @@ pub fn prepare<'a>(
 }
 
 impl Prepared<'_> {
-    /// Whether its plan needs to know what was promised before: somebody moves, or what is free here was promised.
-    pub fn depends(&self, promises: &Promises) -> bool {
-        !self.movers.is_empty() || promises.concern(&self.node.name)
+    /// Whether anybody moves, perhaps to another node.
+    pub fn moves(&self) -> bool {
+        !self.movers.is_empty()
     }
 
-    /// Takes what this node destroys out of what is promised to anybody.
-    pub fn withdraw(&self, promises: &mut Promises) {
-        for target in &self.targets {
-            let doomed = target.chosen.iter().flat_map(|c| &c.destroy).filter_map(|&i| target.gpu.instances.get(i));
-            for instance in doomed.filter(|i| !i.in_use()) {
-                promises.withdraw(&self.node.name, &instance.profile.resource());
-            }
-        }
+    /// The resources of free instances that it destroys: nobody may count on them.
+    pub fn leaves(&self) -> Vec<String> {
+        let doomed = |target: &GpuTarget<'_>| {
+            let all = target.chosen.iter().flat_map(|c| &c.destroy).filter_map(|&i| target.gpu.instances.get(i));
+            all.filter(|i| !i.in_use()).map(|i| i.profile.resource()).collect::<Vec<String>>()
+        };
+        self.targets.iter().flat_map(doomed).collect()
     }
 }
 
 /// Plans a node.
-pub fn plan(
-    prepared: Prepared<'_>,
-    observed: &Observed,
-    promises: &mut Promises,
-    prints: &Prints,
-    now: Timestamp,
-) -> NodePlan {
+pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises, now: Timestamp) -> NodePlan {
     let Prepared { desired, node, court, mut targets, movers, unseen, blocks: node_blocks, bound } = prepared;
     // Who it is that nobody could see counts as one.
     let users = movers.len() + unseen.values().map(Vec::len).sum::<usize>();
@@ -167,7 +160,8 @@ pub fn plan(
         .filter(|_| !untouched)
         .collect();
     let max_pods = desired.policy.as_ref().and_then(|p| p.budget.max_pods.as_ref()).map(|most| most.limit);
-    let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods };
+    let places = !movable.is_empty() || movers::bound(desired).next().is_some();
+    let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods, places };
     let nobody = Terms { movable: &[], ..terms };
     let before = promises.mark();
     let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
@@ -193,7 +187,7 @@ pub fn plan(
         }
     }
     let mut plan = empty(desired, now);
-    plan.steps = if untouched { Vec::new() } else { laying.steps.clone() };
+    plan.steps = if untouched { Vec::new() } else { std::mem::take(&mut laying.steps) };
     plan.suspended.clone_from(&node.suspended);
     if !guards::suspend(node, &mut plan.steps, &mut waiting) {
         hold_steps(desired, &mut plan.steps, &mut waiting, now);
@@ -215,7 +209,7 @@ pub fn plan(
     };
     report::price(&mut plan, &targets, users, bound);
     plan.state = report::state(desired, &plan);
-    plan.fingerprint = prints.of(desired, node, &plan);
+    plan.fingerprint = fingerprint::of(desired, node, &plan);
     plan
 }
 

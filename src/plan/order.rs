@@ -18,6 +18,8 @@ use super::target::GpuTarget;
 #[derive(Debug, Default)]
 pub struct Promises<'a> {
     nodes: BTreeMap<&'a str, Room<'a>>,
+    /// The nodes that bear the labels which somebody asked for.
+    bearers: BTreeMap<BTreeMap<String, String>, Vec<&'a str>>,
     /// What was promised and withdrawn so far.
     taken: Vec<Taken<'a>>,
 }
@@ -50,7 +52,7 @@ impl<'a> Promises<'a> {
             let labels = observed.nodes.get(name).and_then(|node| node.labels.known());
             (name.as_str(), Room { free, given: BTreeMap::new(), labels })
         };
-        Promises { nodes: observed.cluster.free.iter().map(room).collect(), taken: Vec::new() }
+        Promises { nodes: observed.cluster.free.iter().map(room).collect(), ..Promises::default() }
     }
 
     /// How it stands now, for [`Promises::take_back`].
@@ -102,12 +104,17 @@ impl<'a> Promises<'a> {
         needs: &BTreeMap<String, u32>,
         selector: &BTreeMap<String, String>,
     ) -> Option<String> {
-        let fits = |(name, room): &(&&'a str, &Room<'a>)| {
-            let bears = |(key, value)| room.labels.and_then(|labels| labels.get(key)) == Some(value);
-            let holds = |(resource, n): (&String, &u32)| room.free.get(resource.as_str()).is_some_and(|have| have >= n);
-            **name != but && !needs.is_empty() && selector.iter().all(bears) && needs.iter().all(holds)
+        if !self.bearers.contains_key(selector) {
+            let bears = |room: &Room<'_>, key, value| room.labels.and_then(|labels| labels.get(key)) == Some(value);
+            let all = self.nodes.iter().filter(|(_, room)| selector.iter().all(|(key, value)| bears(room, key, value)));
+            self.bearers.insert(selector.clone(), all.map(|(name, _)| *name).collect());
+        }
+        let fits = |name: &&&'a str| {
+            let free = self.nodes.get(*name).map(|room| &room.free);
+            let holds = |(resource, n): (&String, &u32)| free.and_then(|f| f.get(resource.as_str())) >= Some(n);
+            **name != but && !needs.is_empty() && needs.iter().all(holds)
         };
-        let name = *self.nodes.iter().find(fits)?.0;
+        let name = *self.bearers.get(selector)?.iter().find(fits)?;
         for (resource, n) in needs {
             self.take(name, resource, *n, true);
         }
@@ -157,9 +164,10 @@ struct State<'a> {
     movers: &'a [Mover],
     /// GPUs that may change at all.
     active: &'a BTreeSet<usize>,
-    present: BTreeSet<(usize, usize)>,
+    destroyed: BTreeSet<(usize, usize)>,
     made: BTreeSet<(usize, usize)>,
-    mode: BTreeMap<usize, bool>,
+    /// GPUs whose mode was changed.
+    switched: BTreeSet<usize>,
     gone: BTreeSet<usize>,
     free: Vec<SlotRef>,
 }
@@ -175,6 +183,8 @@ pub struct Terms<'a> {
     pub allowed: &'a BTreeMap<String, u32>,
     /// Pods down at once.
     pub max_pods: Option<u32>,
+    /// Whether anybody may need a place: who moves, or is bound and stopped.
+    pub places: bool,
 }
 
 /// Lays the rounds.
@@ -185,7 +195,16 @@ pub fn lay(
     terms: &Terms<'_>,
     promises: &mut Promises,
 ) -> Laid {
-    let mut state = State::new(targets, movers, terms.active);
+    let mut state = State {
+        targets,
+        movers,
+        active: terms.active,
+        destroyed: BTreeSet::new(),
+        made: BTreeSet::new(),
+        switched: BTreeSet::new(),
+        gone: BTreeSet::new(),
+        free: if terms.places { free(targets) } else { Vec::new() },
+    };
     state.spare(node, promises);
     let mut laid = Laid { rounds: vec![state.undisruptive()], ..Laid::default() };
     let mut left: Vec<usize> = terms.movable.to_vec();
@@ -235,30 +254,24 @@ fn within_budgets(movers: &[Mover], left: &[usize], terms: &Terms<'_>) -> Vec<us
     chosen
 }
 
-impl<'a> State<'a> {
-    fn new(targets: &'a [GpuTarget<'a>], movers: &'a [Mover], active: &'a BTreeSet<usize>) -> Self {
-        let mut state = State {
-            targets,
-            movers,
-            active,
-            present: BTreeSet::new(),
-            made: BTreeSet::new(),
-            mode: BTreeMap::new(),
-            gone: BTreeSet::new(),
-            free: Vec::new(),
-        };
-        for (g, target) in targets.iter().enumerate() {
-            state.mode.insert(g, target.gpu.mig.current);
-            let doomed = |i: &usize| target.chosen.as_ref().is_some_and(|c| c.destroy.contains(i));
-            for (i, instance) in target.gpu.instances.iter().enumerate() {
-                state.present.insert((g, i));
-                let stays = !active.contains(&g) || !doomed(&i);
-                if stays && !doomed(&i) && !instance.in_use() && !instance.compute.is_empty() {
-                    state.free.push(slot(&target.gpu.uuid, instance));
-                }
-            }
-        }
-        state
+/// Instances that stay and that nobody uses.
+fn free(targets: &[GpuTarget<'_>]) -> Vec<SlotRef> {
+    let of = |target: &GpuTarget<'_>| {
+        let doomed = |i: &usize| target.chosen.as_ref().is_some_and(|c| c.destroy.contains(i));
+        let stays = target.gpu.instances.iter().enumerate().filter(|(i, _)| !doomed(i)).map(|(_, instance)| instance);
+        let free = stays.filter(|instance| !instance.in_use() && !instance.compute.is_empty());
+        free.map(|instance| slot(&target.gpu.uuid, instance)).collect::<Vec<_>>()
+    };
+    targets.iter().flat_map(of).collect()
+}
+
+impl State<'_> {
+    /// A GPU's mode by now.
+    fn mode(&self, g: usize) -> bool {
+        self.targets.get(g).is_some_and(|target| match &target.chosen {
+            Some(chosen) if self.switched.contains(&g) => chosen.mode,
+            _ => target.gpu.mig.current,
+        })
     }
 
     /// Leaves free what was promised to pods of other nodes.
@@ -298,7 +311,7 @@ impl<'a> State<'a> {
     fn doomed(&self, g: usize) -> Vec<(usize, usize)> {
         let chosen = self.targets.get(g).and_then(|t| t.chosen.as_ref());
         let all = chosen.map(|c| c.destroy.as_slice()).unwrap_or_default();
-        all.iter().map(|&i| (g, i)).filter(|at| self.present.contains(at)).collect()
+        all.iter().map(|&i| (g, i)).filter(|at| !self.destroyed.contains(at)).collect()
     }
 
     /// Creations of a GPU that fit once `removed` are gone, its mode being `mode`.
@@ -312,7 +325,7 @@ impl<'a> State<'a> {
         let index = |profile| geometry.profiles.iter().position(|p| p.name == profile);
         let mut occupancy = Occupancy::new(geometry);
         for (i, instance) in target.gpu.instances.iter().enumerate() {
-            if self.present.contains(&(g, i)) && !removed.contains(&(g, i)) {
+            if !self.destroyed.contains(&(g, i)) && !removed.contains(&(g, i)) {
                 // What the geometry does not know still occupies its slices, so nothing is created on such a GPU.
                 let Some(profile) = index(instance.profile) else { return Vec::new() };
                 occupancy.put(profile, instance.placement.start);
@@ -339,10 +352,8 @@ impl<'a> State<'a> {
     fn mode_due(&self, g: usize, removed: &BTreeSet<(usize, usize)>, leaving: &[usize]) -> bool {
         let Some(target) = self.targets.get(g) else { return false };
         let Some(chosen) = &target.chosen else { return false };
-        let current = self.mode.get(&g).copied().unwrap_or(chosen.mode);
-        let empty =
-            (0..target.gpu.instances.len()).all(|i| !self.present.contains(&(g, i)) || removed.contains(&(g, i)));
-        current != chosen.mode && empty && self.gpu_idle(g, leaving)
+        let goes = |i| self.destroyed.contains(&(g, i)) || removed.contains(&(g, i));
+        self.mode(g) != chosen.mode && (0..target.gpu.instances.len()).all(goes) && self.gpu_idle(g, leaving)
     }
 
     /// Round 0: what disturbs nobody. On a GPU where somebody must still move, an idle instance goes now only where
@@ -351,13 +362,13 @@ impl<'a> State<'a> {
         let mut round = Round::default();
         for &g in self.active {
             let idle: BTreeSet<_> = self.doomed(g).into_iter().filter(|&at| self.vacated(at, &[])).collect();
-            let mode = self.mode.get(&g).copied().unwrap_or(false);
+            let mode = self.mode(g);
             let crowded = !self.gpu_idle(g, &[]);
-            let gains = self.creatable(g, &idle, mode).len() > self.creatable(g, &BTreeSet::new(), mode).len();
+            let gains = || self.creatable(g, &idle, mode).len() > self.creatable(g, &BTreeSet::new(), mode).len();
             // The first instance of a GPU can't be made beside somebody who uses the whole of it.
             let first = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.makes_first());
             let barred = first && self.whole_gpu_used(g);
-            let removed = if !crowded || (gains && !barred) { idle } else { BTreeSet::new() };
+            let removed = if !crowded || (!barred && gains()) { idle } else { BTreeSet::new() };
             let switch = self.mode_due(g, &removed, &[]);
             let then =
                 if switch { self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode) } else { mode };
@@ -391,7 +402,7 @@ impl<'a> State<'a> {
             }
             let switch = self.mode_due(g, &removed, chosen);
             let mode = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode);
-            let then = if switch { mode } else { self.mode.get(&g).copied().unwrap_or(false) };
+            let then = if switch { mode } else { self.mode(g) };
             round.creates.extend(self.creatable(g, &removed, then));
             round.destroys.extend(removed);
             if switch {
@@ -459,13 +470,8 @@ impl<'a> State<'a> {
             .filter_map(|(_, place)| if let Place::Here(slots) = place { Some(slots) } else { None })
             .flatten()
             .collect();
-        for at in &round.destroys {
-            self.present.remove(at);
-        }
-        for &g in &round.modes {
-            let mode = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode);
-            self.mode.insert(g, mode);
-        }
+        self.destroyed.extend(&round.destroys);
+        self.switched.extend(&round.modes);
         for &at in &round.creates {
             self.made.insert(at);
             if let Some(new) = self.new_slot(at).filter(|new| !taken.contains(&new)) {

@@ -1,7 +1,5 @@
 //! What a node's plan tells beside its steps: who is disturbed, each GPU now and then, cost and bound, state.
 
-use std::collections::BTreeMap;
-
 use crate::model::desired::DesiredNode;
 use crate::model::observed::{GpuInstance, Known, ObservedGpu, User};
 use crate::model::plan::{
@@ -18,11 +16,13 @@ use super::target::{Bound, GpuTarget};
 
 /// Steps that may run together: each wave needs only those before it.
 pub fn waves(steps: &[Step]) -> Vec<Vec<u32>> {
-    let mut level: BTreeMap<u32, usize> = BTreeMap::new();
+    // By step; their ids ascend.
+    let mut levels: Vec<usize> = Vec::with_capacity(steps.len());
     let mut waves: Vec<Vec<u32>> = Vec::new();
     for step in steps {
-        let at = step.after.iter().filter_map(|id| level.get(id)).max().map_or(0, |l| l + 1);
-        level.insert(step.id, at);
+        let level = |id: &u32| levels.get(steps.binary_search_by_key(id, |step| step.id).ok()?);
+        let at = step.after.iter().filter_map(level).max().map_or(0, |level| level + 1);
+        levels.push(at);
         if waves.len() <= at {
             waves.resize(at + 1, Vec::new());
         }
@@ -52,8 +52,7 @@ pub struct Told<'a> {
 pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
     let Told { ground, laid, round_ms, blocked, waiting } = *told;
     let Ground { node, targets, movers, court, .. } = *ground;
-    let gpu_names: BTreeMap<&str, String> =
-        node.gpus.iter().map(|gpu| (gpu.uuid.as_str(), format!("GPU {}", gpu.index))).collect();
+    let gpu_name = |uuid: &str| node.gpus.iter().find(|gpu| gpu.uuid == uuid).map(|gpu| format!("GPU {}", gpu.index));
     let budget = |mover: &Mover| {
         ground
             .cluster
@@ -80,7 +79,7 @@ pub fn disruptions(told: &Told<'_>) -> Vec<Disruption> {
             },
         };
         let moves_to = found.as_ref().and_then(|(place, _)| match place {
-            Place::Here(slots) => slots.first().and_then(|s| gpu_names.get(s.gpu.as_str()).cloned()),
+            Place::Here(slots) => slots.first().and_then(|s| gpu_name(&s.gpu)),
             Place::Elsewhere(name) => Some(name.clone()),
             Place::Ends => None,
         });

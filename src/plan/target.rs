@@ -1,5 +1,6 @@
 //! What each GPU of a node becomes, and why not where not.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use crate::model::desired::{DesiredNode, Goal, SharedGoal, Wanted};
@@ -93,7 +94,7 @@ pub fn choose<'a>(
     node: &'a ObservedNode,
     court: &Court<'_>,
 ) -> (Vec<GpuTarget<'a>>, Vec<Block>, Bound) {
-    let crowd = Crowd::of(desired, node, court);
+    let crowd = LazyCell::new(|| Crowd::of(desired, node, court));
     let mut classes = assignment::classes(&desired.shared);
     let mut misfits: BTreeMap<usize, Block> = BTreeMap::new();
     let mut targets: Vec<GpuTarget<'a>> = Vec::new();
@@ -106,9 +107,11 @@ pub fn choose<'a>(
             Some(own) if own.goal == Goal::HandsOff => {}
             Some(own) => {
                 (target.source, target.shadows) = (Some(&own.source), &own.shadows);
-                match aim(None, &own.goal) {
-                    Ok(aim) => fitting.push(aim),
-                    Err(block) => target.blocks.push(*block),
+                target.chosen = as_it_is(gpu, &own.goal);
+                match target.chosen.is_none().then(|| aim(None, &own.goal)) {
+                    Some(Ok(aim)) => fitting.push(aim),
+                    Some(Err(block)) => target.blocks.push(*block),
+                    None => {}
                 }
             }
             None => {
@@ -124,6 +127,10 @@ pub fn choose<'a>(
         }
         targets.push(target);
         aims.push(fitting);
+    }
+    // On most nodes of a fleet there is nothing to choose.
+    if classes.is_empty() && aims.iter().all(Vec::is_empty) {
+        return (targets, Vec::new(), Bound { least: 0, proved: true });
     }
     let mut blocks = Vec::new();
     let mut assigned = assignment::assign(&classes, &menus(&aims), &crowd);
@@ -145,6 +152,36 @@ pub fn choose<'a>(
     }
     let bound = bound(&classes, aims, &assigned, &crowd);
     (targets, blocks, bound)
+}
+
+/// What a GPU becomes that is as an entry wants it: all stays. What differs in anything is looked at more closely.
+fn as_it_is(gpu: &ObservedGpu, goal: &Goal) -> Option<Chosen> {
+    let (mode, wanted) = match goal {
+        Goal::HandsOff => return None,
+        Goal::MigOff => (false, &[][..]),
+        Goal::Instances(wanted) => (true, wanted.as_slice()),
+    };
+    let geometry = gpu.geometry.as_deref();
+    if gpu.mig.current != mode || gpu.instances.len() != wanted.len() || (mode && geometry.is_none()) {
+        return None;
+    }
+    let mut open: Vec<&Wanted> = wanted.iter().collect();
+    for instance in &gpu.instances {
+        let start = instance.placement.start;
+        let meets = |want: &&Wanted| {
+            let exact = geometry.and_then(|g| g.resolve(want.profile)).filter(|(_, bent)| !bent);
+            want.compute.is_none()
+                && want.start.is_none_or(|fixed| fixed == start)
+                && exact.is_some_and(|(p, _)| p.name == instance.profile && p.starts.contains(&start))
+        };
+        open.swap_remove(open.iter().position(meets)?);
+        match instance.compute.as_slice() {
+            [only] if only.profile == ComputeName::filling(instance.profile) => {}
+            _ => return None,
+        }
+    }
+    let keep = (0..gpu.instances.len()).collect();
+    Some(Chosen { mode, keep, destroy: Vec::new(), create: Vec::new(), warnings: Vec::new() })
 }
 
 fn menus(aims: &[Vec<Aim<'_>>]) -> Vec<Vec<Offer>> {

@@ -36,12 +36,16 @@ type Domains<'a> = BTreeMap<&'a Source, Domain>;
 
 /// Lets the nodes wait whose turn it is not.
 pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now: Timestamp) {
-    let policy = |node: &NodePlan| desired.nodes.get(&node.name).and_then(|wanted| wanted.policy.as_deref());
-    let cluster = |node: &NodePlan| observed.nodes.get(&node.name).and_then(|seen| seen.cluster.as_ref());
-    let under_way = |node: &NodePlan| cluster(node).is_some_and(|c| c.tainted || c.clients_paused);
+    let mut order: Vec<(&mut NodePlan, &Policy, bool, bool)> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let policy = desired.nodes.get(&node.name).and_then(|wanted| wanted.policy.as_deref());
+        let cluster = observed.nodes.get(&node.name).and_then(|seen| seen.cluster.as_ref());
+        let going = cluster.is_some_and(|cluster| cluster.tainted || cluster.clients_paused);
+        order.extend(policy.map(|policy| (node, policy, cluster.is_some(), going)));
+    }
     let mut domains = shared(desired);
-    for node in nodes.iter().filter(|node| cluster(node).is_some()) {
-        for over in policy(node).iter().flat_map(|policy| &policy.sources) {
+    for (node, policy, ..) in order.iter().filter(|(_, _, in_cluster, _)| *in_cluster) {
+        for over in &policy.sources {
             let Some(domain) = domains.get_mut(over) else { continue };
             domain.nodes += 1;
             if node.source.is_some() && domain.canaries.len() < domain.canary as usize {
@@ -50,23 +54,20 @@ pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now:
         }
     }
     // The sort is stable, so nodes of a kind stay in the order of their names.
-    let mut order: Vec<&mut NodePlan> = nodes.iter_mut().collect();
-    order.sort_by_key(|node| !under_way(node));
-    for node in order {
-        let Some(policy) = policy(node) else { continue };
-        let going = under_way(node);
+    order.sort_by_key(|(.., going)| !going);
+    for (node, policy, in_cluster, going) in order {
         if !going && node.steps.iter().all(|step| step.waits.is_some()) {
             continue;
         }
         let pods = down_at_once(&node.steps);
-        let why = match cluster(node) {
+        let why = match in_cluster {
             _ if going => None,
-            Some(_) => why_not(policy, &domains, &node.name, pods),
-            None => apart(policy, &node.name, now).map(|why| (why, BY_ITSELF)),
+            true => why_not(policy, &domains, &node.name, pods),
+            false => apart(policy, &node.name, now).map(|why| (why, BY_ITSELF)),
         };
         if let Some((why, comes)) = why {
             wait(desired, node, why, comes);
-        } else if cluster(node).is_some() {
+        } else if in_cluster {
             for over in &policy.sources {
                 let Some(domain) = domains.get_mut(over) else { continue };
                 domain.changing += 1;

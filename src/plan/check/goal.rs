@@ -9,7 +9,7 @@ use crate::model::plan::{Block, DisruptionKind, GpuPlan, NodePlan, PlanInstance,
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::rules::Cluster;
-use super::walk::{End, Paper};
+use super::walk::{End, Paper, Sheet};
 use super::{Findings, Invariant, key, rules};
 
 pub(super) fn check(
@@ -17,7 +17,7 @@ pub(super) fn check(
     seen: &ObservedNode,
     cluster: &Cluster<'_>,
     plan: &NodePlan,
-    end: &End,
+    end: &End<'_>,
     found: &mut Findings,
 ) {
     let listed: Vec<&String> = plan.gpus.iter().map(|g| &g.uuid).collect();
@@ -27,12 +27,12 @@ pub(super) fn check(
     // What holds the node back holds steps back that are laid; for what holds one user back no step is laid.
     let laid = |b: &Block| b.object == plan.name && plan.steps.iter().any(|s| s.waits == Some(b.code));
     let done = plan.blocked.is_empty() && plan.waiting.iter().all(laid);
-    for (gpu, listed) in seen.gpus.iter().zip(&plan.gpus) {
-        lists(gpu, listed, end, done, found);
+    for ((gpu, sheet), listed) in seen.gpus.iter().zip(&end.gpus).zip(&plan.gpus) {
+        lists(gpu, listed, end, done.then_some(sheet), found);
         let goal = goal_of(wanted, listed);
         match goal {
             None if listed.managed => found.add(Invariant::HandsOff, None, format!("nothing manages {}", gpu.uuid)),
-            Some(goal) if done => reached(gpu, goal, end, found),
+            Some(goal) if done => reached(gpu, goal, sheet, found),
             _ => {}
         }
     }
@@ -69,22 +69,27 @@ fn slot(i: &PlanInstance) -> Slot {
     (i.profile, i.placement())
 }
 
-/// The lists of a GPU are what is there, and what the steps do.
-fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End, done: bool, found: &mut Findings) {
-    let there: BTreeSet<Slot> = gpu.instances.iter().map(|i| (i.profile, i.placement)).collect();
-    let of = |list: &[PlanInstance]| list.iter().map(slot).collect::<BTreeSet<Slot>>();
-    let (keep, destroy, create) = (of(&listed.keep), of(&listed.destroy), of(&listed.create));
-    if keep.union(&destroy).copied().collect::<BTreeSet<_>>() != there || !keep.is_disjoint(&destroy) {
+/// A fleet's GPUs hold few slots each, so that lists do for sets.
+fn sorted(slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = slots.collect();
+    slots.sort();
+    slots
+}
+
+/// The lists of a GPU are what is there, and what the steps do: all of it, where they lead to that sheet.
+fn lists(gpu: &ObservedGpu, listed: &GpuPlan, end: &End<'_>, then: Option<&Sheet<'_>>, found: &mut Findings) {
+    let there = sorted(gpu.instances.iter().map(|i| (i.profile, i.placement)));
+    let (destroy, create) = (sorted(listed.destroy.iter().map(slot)), sorted(listed.create.iter().map(slot)));
+    if sorted(listed.keep.iter().chain(&listed.destroy).map(slot)) != there {
         found.add(Invariant::Target, None, format!("keep and destroy are not what is on {}", gpu.uuid));
     }
-    let mine = |set: &BTreeSet<SlotRef>| -> BTreeSet<Slot> {
-        set.iter().filter(|s| s.gpu == gpu.uuid).map(|s| (s.profile, s.placement)).collect()
-    };
+    let mine =
+        |set: &BTreeSet<SlotRef>| sorted(set.iter().filter(|s| s.gpu == gpu.uuid).map(|s| (s.profile, s.placement)));
     let (destroyed, created) = (mine(&end.destroyed), mine(&end.created));
-    if !destroyed.is_subset(&destroy) || !created.is_subset(&create) {
+    if !destroyed.iter().all(|slot| destroy.contains(slot)) || !created.iter().all(|slot| create.contains(slot)) {
         found.add(Invariant::Target, None, format!("steps do what {}'s lists do not say", gpu.uuid));
     }
-    if done && (destroyed != destroy || created != create || end.modes.get(&gpu.uuid) != Some(&listed.mig.then)) {
+    if then.is_some_and(|then| destroyed != destroy || created != create || then.mode != listed.mig.then) {
         found.add(Invariant::Target, None, format!("steps do not do all that {}'s lists say", gpu.uuid));
     }
     let same_compute = |a: &PlanInstance, b: &PlanInstance| {
@@ -120,16 +125,14 @@ pub(super) fn kinds(geometry: &Geometry, wants: &[Wanted]) -> Option<Vec<Kind>> 
 }
 
 /// The instances at the end are the wanted ones.
-fn reached(gpu: &ObservedGpu, goal: &Goal, end: &End, found: &mut Findings) {
-    let none = Vec::new();
-    let papers = end.gpus.get(&gpu.uuid).unwrap_or(&none);
-    let on = end.modes.get(&gpu.uuid) == Some(&true);
+fn reached(gpu: &ObservedGpu, goal: &Goal, then: &Sheet<'_>, found: &mut Findings) {
+    let Sheet { papers, mode: on, .. } = then;
     let right = match goal {
         Goal::HandsOff => true,
-        Goal::MigOff => papers.is_empty() && !on,
+        Goal::MigOff => papers.is_empty() && !*on,
         Goal::Instances(wants) => {
             let kinds = gpu.geometry.as_ref().and_then(|g| kinds(g, wants));
-            on && kinds.is_some_and(|kinds| matches(kinds, papers))
+            *on && kinds.is_some_and(|kinds| matches(kinds, papers))
         }
     };
     if !right {
@@ -151,7 +154,7 @@ fn matches(mut kinds: Vec<Kind>, papers: &[Paper]) -> bool {
 }
 
 /// Everybody who is moved is listed as such, and had to be.
-fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: &End, found: &mut Findings) {
+fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: &End<'_>, found: &mut Findings) {
     let users: BTreeSet<User> = plan
         .disruptions
         .iter()
@@ -168,7 +171,7 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
         found.add(Invariant::Verdicts, None, "who is moved is not who is listed as moving");
     }
     for user in &end.moved {
-        let loses = seen.gpus.iter().any(|gpu| {
+        let loses = seen.gpus.iter().zip(&end.gpus).any(|(gpu, sheet)| {
             let on = |users: &Known<Vec<User>>| users.known().is_some_and(|u| u.contains(user));
             let slot = |i: &crate::model::GpuInstance| SlotRef {
                 gpu: gpu.uuid.clone(),
@@ -178,7 +181,7 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
             let destroyed = gpu.instances.iter().any(|i| on(&i.all_users()) && end.destroyed.contains(&slot(i)));
             let kept = plan.gpus.iter().any(|g| g.uuid == gpu.uuid && !g.keep.is_empty());
             let first = !kept && end.created.iter().any(|s| s.gpu == gpu.uuid);
-            let switched = end.modes.get(&gpu.uuid) != Some(&gpu.mig.current);
+            let switched = sheet.mode != gpu.mig.current;
             destroyed || on(&gpu.users) && (first || switched)
         });
         // Units and commands also move when they hold something else than they are bound to.
@@ -266,14 +269,18 @@ fn alike(have: ProfileName, want: ProfileName) -> bool {
 }
 
 /// At the end every unit and command that is bound here, and is here, holds what it is bound to.
-fn bound(wanted: &DesiredNode, seen: &ObservedNode, end: &End, found: &mut Findings) {
+fn bound(wanted: &DesiredNode, seen: &ObservedNode, end: &End<'_>, found: &mut Findings) {
     for binding in &wanted.bindings {
         let user = match &binding.target {
             Target::Systemd { unit, .. } if seen.units.contains_key(unit) => User::Unit(unit.clone()),
             Target::Command { .. } => User::Command(binding.name.clone()),
             _ => continue,
         };
-        let held = end.gpus.values().flatten().filter(|p| p.users.as_ref().is_some_and(|u| u.contains(&user)));
+        let held = end
+            .gpus
+            .iter()
+            .flat_map(|sheet| &sheet.papers)
+            .filter(|p| p.users.as_ref().is_some_and(|u| u.contains(&user)));
         let held: Vec<ProfileName> = held.map(|p| p.profile).collect();
         if held.len() != binding.per_replica as usize || !held.iter().all(|p| alike(*p, binding.profile)) {
             found.add(Invariant::Target, None, format!("{user} does not end with what it is bound to"));

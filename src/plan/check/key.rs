@@ -80,8 +80,8 @@ fn scene<'a>(
     gpu: &'a ObservedGpu,
     restless: &BTreeSet<String>,
 ) -> Scene<'a> {
-    let thing = |users: &Known<Vec<User>>, name: String, idle: u64| match users {
-        Known::Unknown => Thing { weight: idle + cost::REFUSED, users: BTreeSet::from([name]) },
+    let thing = |users: &Known<Vec<User>>, name: &dyn Fn() -> String, idle: u64| match users {
+        Known::Unknown => Thing { weight: idle + cost::REFUSED, users: BTreeSet::from([name()]) },
         Known::Known(users) => {
             let of = |u: &User| match rules::spared(wanted, cluster, u) {
                 _ if restless.contains(&u.to_string()) => 0,
@@ -97,10 +97,10 @@ fn scene<'a>(
     let instances = gpu.instances.iter().map(|i| {
         let mut compute: Vec<_> = i.compute.iter().map(|c| c.profile).collect();
         compute.sort();
-        let name = format!("? {} {}", gpu.uuid, i.placement.start);
-        ((i.profile, None, compute), i.placement, thing(&i.all_users(), name, cost::IDLE))
+        let name = || format!("? {} {}", gpu.uuid, i.placement.start);
+        ((i.profile, None, compute), i.placement, thing(&i.all_users(), &name, cost::IDLE))
     });
-    Scene { gpu, instances: instances.collect(), whole: thing(&gpu.users, format!("? {}", gpu.uuid), 0) }
+    Scene { gpu, instances: instances.collect(), whole: thing(&gpu.users, &|| format!("? {}", gpu.uuid), 0) }
 }
 
 impl Scene<'_> {

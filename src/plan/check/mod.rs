@@ -158,10 +158,10 @@ fn order(steps: &[Step], found: &mut Findings) {
 
 /// What must wait does, and where something is blocked nobody is disturbed.
 fn held(wanted: &DesiredNode, plan: &NodePlan, found: &mut Findings) {
-    let now: Option<jiff::Timestamp> = plan.observed_at.parse().ok();
     let policy = wanted.policy.as_ref();
     let shut = || {
         policy.and_then(|p| p.window.as_ref()).is_some_and(|window| {
+            let now: Option<jiff::Timestamp> = plan.observed_at.parse().ok();
             now.is_none_or(|now| matches!(super::window::standing(window, now), super::window::Standing::Shut(_)))
         })
     };

@@ -23,13 +23,23 @@ pub(super) struct Paper {
     pub(super) users: Option<BTreeSet<User>>,
 }
 
+/// A GPU on paper.
+#[derive(Clone, Debug)]
+pub(super) struct Sheet<'a> {
+    seen: &'a ObservedGpu,
+    /// Its instances.
+    pub(super) papers: Vec<Paper>,
+    /// Its MIG mode.
+    pub(super) mode: bool,
+    /// Who uses the whole of it; `None`: unknown.
+    whole: Option<BTreeSet<User>>,
+}
+
 /// Where the steps lead.
-#[derive(Clone, Debug, Default)]
-pub(super) struct End {
-    /// Instances by GPU.
-    pub(super) gpus: BTreeMap<String, Vec<Paper>>,
-    /// MIG modes by GPU.
-    pub(super) modes: BTreeMap<String, bool>,
+#[derive(Clone, Debug)]
+pub(super) struct End<'a> {
+    /// In the order of the node's.
+    pub(super) gpus: Vec<Sheet<'a>>,
     /// Slots destroyed and created by the steps.
     pub(super) destroyed: BTreeSet<SlotRef>,
     pub(super) created: BTreeSet<SlotRef>,
@@ -37,13 +47,18 @@ pub(super) struct End {
     pub(super) moved: BTreeSet<User>,
 }
 
-struct Walk<'a> {
+impl<'a> End<'a> {
+    fn gpu(&mut self, uuid: &str) -> Option<&mut Sheet<'a>> {
+        self.gpus.iter_mut().find(|sheet| sheet.seen.uuid == uuid)
+    }
+}
+
+struct Walk<'a, 'f> {
     wanted: &'a DesiredNode,
     seen: &'a ObservedNode,
     cluster: &'a Cluster<'a>,
-    found: &'a mut Findings,
-    end: End,
-    whole: BTreeMap<String, Option<BTreeSet<User>>>,
+    found: &'f mut Findings,
+    end: End<'a>,
     tainted: bool,
     paused: bool,
     leaving: BTreeSet<User>,
@@ -65,13 +80,13 @@ struct Walk<'a> {
 }
 
 /// Walks all steps in order.
-pub(super) fn walk(
-    wanted: &DesiredNode,
-    seen: &ObservedNode,
-    cluster: &Cluster<'_>,
+pub(super) fn walk<'a>(
+    wanted: &'a DesiredNode,
+    seen: &'a ObservedNode,
+    cluster: &'a Cluster<'a>,
     plan: &NodePlan,
     found: &mut Findings,
-) -> End {
+) -> End<'a> {
     let in_cluster = seen.cluster.as_ref();
     let known = |users: &Known<Vec<User>>| users.known().map(|u| u.iter().cloned().collect::<BTreeSet<_>>());
     let paper = |gpu: &ObservedGpu| {
@@ -82,19 +97,19 @@ pub(super) fn walk(
         };
         gpu.instances.iter().map(one).collect::<Vec<_>>()
     };
+    let sheet = |gpu| Sheet { seen: gpu, papers: paper(gpu), mode: gpu.mig.current, whole: known(&gpu.users) };
     let end = End {
-        gpus: seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), paper(gpu))).collect(),
-        modes: seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.mig.current)).collect(),
-        ..End::default()
+        gpus: seen.gpus.iter().map(sheet).collect(),
+        destroyed: BTreeSet::new(),
+        created: BTreeSet::new(),
+        moved: BTreeSet::new(),
     };
-    let whole = seen.gpus.iter().map(|gpu| (gpu.uuid.clone(), known(&gpu.users))).collect();
     let mut walk = Walk {
         wanted,
         seen,
         cluster,
         found,
         end,
-        whole,
         tainted: in_cluster.is_some_and(|cluster| cluster.tainted),
         paused: in_cluster.is_some_and(|cluster| cluster.clients_paused),
         leaving: BTreeSet::new(),
@@ -149,7 +164,7 @@ fn hides(gpu: &GpuPlan, cluster: &NodeInCluster) -> bool {
     devices.into_iter().any(|uuid| !cluster.advertised.contains(uuid))
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a, '_> {
     fn add(&mut self, invariant: Invariant, step: &Step, message: impl Into<String>) {
         self.found.add(invariant, Some(step.id), message);
     }
@@ -249,10 +264,11 @@ impl Walk<'_> {
             StepKind::CreateInstance { slot, compute } => self.create(step, slot, compute),
             StepKind::SetMigMode { gpu, enabled } => {
                 self.switch(step, gpu);
-                self.end.modes.insert(gpu.clone(), *enabled);
-                let resets = |g: &ObservedGpu| g.uuid == *gpu && !g.mig.resetless && g.mig.current != *enabled;
-                if self.seen.gpus.iter().any(resets) {
-                    self.unreset.insert(gpu.clone());
+                if let Some(sheet) = self.end.gpu(gpu) {
+                    sheet.mode = *enabled;
+                    if !sheet.seen.mig.resetless && sheet.seen.mig.current != *enabled {
+                        self.unreset.insert(gpu.clone());
+                    }
                 }
             }
             StepKind::ResetGpu { gpu } => {
@@ -418,13 +434,9 @@ impl Walk<'_> {
     }
 
     fn forget(&mut self, user: &User) {
-        for paper in self.end.gpus.values_mut().flatten() {
-            if let Some(users) = &mut paper.users {
-                users.remove(user);
-            }
-        }
-        for users in self.whole.values_mut().flatten() {
-            users.remove(user);
+        for sheet in &mut self.end.gpus {
+            let users = sheet.papers.iter_mut().map(|paper| &mut paper.users).chain([&mut sheet.whole]);
+            users.flatten().for_each(|users| _ = users.remove(user));
         }
     }
 
@@ -444,7 +456,7 @@ impl Walk<'_> {
             self.add(Invariant::Bracket, step, "it starts while the clients are paused");
         }
         for slot in slots {
-            let papers = self.end.gpus.get_mut(&slot.gpu).map(Vec::as_mut_slice).unwrap_or_default();
+            let papers = self.end.gpu(&slot.gpu).map(|sheet| sheet.papers.as_mut_slice()).unwrap_or_default();
             let free = papers.iter_mut().find(|p| p.profile == slot.profile && p.placement == slot.placement);
             match free.and_then(|p| p.users.as_mut()).filter(|users| users.is_empty()) {
                 Some(users) => {
@@ -461,8 +473,8 @@ impl Walk<'_> {
         goals.chain(shared).any(|goal| *goal != Goal::HandsOff)
     }
 
-    fn gpu(&mut self, step: &Step, uuid: &str) -> Option<ObservedGpu> {
-        let gpu = self.seen.gpus.iter().find(|g| g.uuid == uuid).cloned();
+    fn gpu(&mut self, step: &Step, uuid: &str) -> Option<&'a ObservedGpu> {
+        let gpu = self.seen.gpus.iter().find(|g| g.uuid == uuid);
         if gpu.is_none() {
             self.add(Invariant::Foreign, step, format!("this node has no {uuid}"));
         } else if !self.managed(uuid) {
@@ -479,7 +491,7 @@ impl Walk<'_> {
         if self.seen.cluster.is_some() && !(self.tainted && self.paused) {
             self.add(Invariant::Bracket, step, "an instance is destroyed while pods may be given it");
         }
-        let papers = self.end.gpus.entry(slot.gpu.clone()).or_default();
+        let Some(Sheet { papers, .. }) = self.end.gpu(&slot.gpu) else { return };
         let at = papers.iter().position(|p| p.profile == slot.profile && p.placement == slot.placement);
         let Some(paper) = at.map(|at| papers.remove(at)) else {
             return self.add(Invariant::Legal, step, "it destroys an instance that is not there");
@@ -496,12 +508,11 @@ impl Walk<'_> {
         let Some(gpu) = self.gpu(step, &slot.gpu) else { return };
         self.hidden |= !compute.is_empty();
         self.fresh |= !compute.is_empty();
-        if self.end.modes.get(&slot.gpu) != Some(&true) || self.unreset.contains(&slot.gpu) {
+        if !self.end.gpu(&slot.gpu).is_some_and(|sheet| sheet.mode) || self.unreset.contains(&slot.gpu) {
             self.add(Invariant::Legal, step, "the GPU's MIG mode is off then");
         }
-        let papers = self.end.gpus.entry(slot.gpu.clone()).or_default();
-        let whole = self.whole.get(&slot.gpu).cloned().flatten();
-        let busy = papers.is_empty() && whole.is_none_or(|users| !users.is_empty());
+        let Some(Sheet { papers, whole, .. }) = self.end.gpu(&slot.gpu) else { return };
+        let busy = papers.is_empty() && whole.as_ref().is_none_or(|users| !users.is_empty());
         let mut compute = compute.to_vec();
         compute.sort();
         let slices: u32 = compute.iter().map(|c| c.slices).sum();
@@ -526,18 +537,19 @@ impl Walk<'_> {
 
     fn switch(&mut self, step: &Step, uuid: &str) {
         let Some(gpu) = self.gpu(step, uuid) else { return };
+        let Some(Sheet { papers, mode, whole, .. }) = self.end.gpu(uuid) else { return };
+        let (empty, idle) = (papers.is_empty(), whole.as_ref().is_some_and(BTreeSet::is_empty));
         let settles = matches!(step.kind, StepKind::SetMigMode { enabled, .. }
-            if enabled == gpu.mig.current && gpu.mig.pending != enabled && self.end.modes.get(uuid) == Some(&enabled));
+            if enabled == gpu.mig.current && gpu.mig.pending != enabled && *mode == enabled);
         if settles {
             // Only what is pending is taken back: nothing changes for anybody.
             return;
         }
         self.guarded(step, Guard::Unused);
-        if self.end.gpus.get(uuid).is_some_and(|papers| !papers.is_empty()) {
+        if !empty {
             self.add(Invariant::Legal, step, "the GPU has instances then");
         }
-        let users = self.whole.get(uuid).cloned().flatten();
-        if users.is_none_or(|users| !users.is_empty()) {
+        if !idle {
             self.add(Invariant::Vacated, step, "somebody uses the GPU, or nobody knows");
         }
         let rules = self.wanted.policy.as_ref().map(|p| p.gpu).unwrap_or_default();

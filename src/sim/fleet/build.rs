@@ -48,7 +48,10 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
             world.budgets.push(value);
         }
     }
-    let mut named = BTreeMap::new();
+    let mut named = Named::default();
+    for (at, workload) in world.workloads.iter().enumerate() {
+        named.owners.entry(workload.namespace.clone()).or_default().insert(workload.name.clone(), at);
+    }
     for entry in nodes {
         node(&mut world, entry, &mut named, out);
     }
@@ -59,8 +62,14 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
     world
 }
 
-/// Where each pod is named first.
-type Named = BTreeMap<String, Span>;
+/// The pods that the file names.
+#[derive(Default)]
+struct Named {
+    /// Where each is named first.
+    spans: BTreeMap<String, Span>,
+    /// Who may own them: workloads by namespace and name, each by its place.
+    owners: BTreeMap<String, BTreeMap<String, usize>>,
+}
 
 fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Problems) {
     let NodeEntry { name: At { value: name, span }, labels, in_cluster, gpus } = entry;
@@ -229,7 +238,7 @@ fn hold(
                 out.add(user.span.clone(), format!("pod {key} can't run on {}, which is in no cluster", device.node));
                 return;
             }
-            let new = || owned(&world.workloads, &namespace, &name, uid(&key, serial));
+            let new = || owned(named.owner(&world.workloads, &namespace, &name), uid(&key, serial));
             let pod = world.pods.entry(key.clone()).or_insert_with(new);
             if pod.node.as_deref().is_some_and(|node| node != device.node) {
                 out.add(user.span.clone(), format!("pod {key} is on two nodes"));
@@ -240,19 +249,24 @@ fn hold(
             if pod.devices.insert(device.uuid.to_owned()) {
                 *pod.requests.entry(device.resource.to_owned()).or_default() += 1;
             }
-            named.entry(key).or_insert_with(|| user.span.clone());
+            named.spans.entry(key).or_insert_with(|| user.span.clone());
         }
     }
 }
 
-/// A pod that the file names: of the workload whose name its own begins with, the longest such; else without a
-/// controller.
-fn owned(workloads: &[SimWorkload], namespace: &str, name: &str, uid: String) -> SimPod {
-    let begins = |w: &&SimWorkload| {
-        w.namespace == namespace
-            && name.strip_prefix(&w.name).is_some_and(|tail| tail.is_empty() || tail.starts_with('-'))
-    };
-    let mut new = match workloads.iter().filter(begins).max_by_key(|w| w.name.len()) {
+impl Named {
+    /// The workload whose name a pod's begins with, the longest such.
+    fn owner<'w>(&self, workloads: &'w [SimWorkload], namespace: &str, name: &str) -> Option<&'w SimWorkload> {
+        let there = self.owners.get(namespace)?;
+        let mut begins = name.rmatch_indices('-').filter_map(|(at, _)| name.get(..at));
+        let at = there.get(name).or_else(|| begins.find_map(|begin| there.get(begin)))?;
+        workloads.get(*at)
+    }
+}
+
+/// A pod that the file names: of that workload, else without a controller.
+fn owned(workload: Option<&SimWorkload>, uid: String) -> SimPod {
+    let mut new = match workload {
         Some(workload) => {
             let owner = Owner { kind: workload.kind.clone(), name: workload.name.clone() };
             pod(workload, uid, owner)
@@ -289,7 +303,7 @@ fn check_pods(world: &World, named: &Named, out: &mut Problems) {
         let wanted = world.wanted(workload) as usize;
         let requests = workload.requests();
         for (at, (key, pod)) in pods.into_iter().enumerate() {
-            let Some(span) = named.get(key) else { continue };
+            let Some(span) = named.spans.get(key) else { continue };
             if at == wanted {
                 let hint = "name fewer, or raise `replicas`";
                 out.add_with(

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::FleetError;
-use crate::model::text::{position, visible};
+use crate::model::text::{is_plain, position, visible};
 
 /// A year: what is longer is a slip.
 const LONGEST_S: u64 = 366 * 24 * 60 * 60;
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
 
     /// Whether a text may stand in messages and plans as it is; otherwise that is a problem.
     fn plain(&self, key: &str, text: &str, value: &Spanned<DeValue<'_>>, out: &mut Problems) -> bool {
-        let plain = visible(text) == text;
+        let plain = text.chars().all(is_plain);
         if !plain {
             out.add(value.span(), format!("`{key}` of {} has control characters", self.what));
         }
