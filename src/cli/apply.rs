@@ -1,5 +1,6 @@
 //! `sectile apply`: plan, ask, carry out, verify by observing again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -237,8 +238,10 @@ impl Work<'_> {
             if self.idle(&picture.plan) || self.stopped() {
                 break;
             }
-            self.pass(&picture)?;
+            let passed = self.pass(&picture);
+            // Whatever stopped it: what was done is done.
             self.fleet.save()?;
+            passed?;
             picture = self.look()?;
             // What a whole pass did not change, another one won't.
             if fingerprints(&picture.plan) == before {
@@ -309,16 +312,19 @@ impl Work<'_> {
         if due.is_empty() || self.stopped() || !self.failures.is_empty() {
             return Ok(());
         }
-        let mut journal = trouble::open(&self.fleet, "cluster")?;
-        journal.clear().context(|| "the journal can't be begun".to_owned())?;
-        let fingerprint = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
+        trouble::story(&self.fleet, trouble::CLUSTER)?;
+        let journal = RefCell::new(trouble::open(&self.fleet, trouble::CLUSTER)?);
+        let begun = self.fleet.again(async || journal.borrow_mut().clear());
+        begun.context(|| "the journal can't be begun".to_owned())?;
+        let plan = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
+        let record = |fleet: &Fleet, entry| {
+            let (plan, node, at) = (plan.clone(), trouble::CLUSTER.to_owned(), fleet.time().to_string());
+            let line = Record { plan, node, at, entry }.line();
+            let kept = fleet.again(async || journal.borrow_mut().append(&line));
+            kept.context(|| "the journal can't be written".to_owned())
+        };
         for step in due {
             let Some(request) = Request::of(&step.kind) else { continue };
-            let mut record = |fleet: &Fleet, entry| {
-                let (plan, at) = (fingerprint.clone(), fleet.time().to_string());
-                let line = Record { plan, node: "cluster".to_owned(), at, entry }.line();
-                journal.append(&line).context(|| "the journal can't be written".to_owned())
-            };
             record(&self.fleet, Entry::Begin { step: step.id, what: Box::new(step.kind.clone()), owes: None })?;
             let bound = self.fleet.patiently(async || self.fleet.cluster.bind(&request).await);
             let sentence = render::step(&step.kind, &render::Names::default());
@@ -337,13 +343,7 @@ impl Work<'_> {
             };
             record(&self.fleet, entry)?;
         }
-        let over = Record {
-            plan: fingerprint,
-            node: "cluster".to_owned(),
-            at: self.fleet.time().to_string(),
-            entry: Entry::Over,
-        };
-        journal.append(&over.line()).context(|| "the journal can't be written".to_owned())
+        record(&self.fleet, Entry::Over)
     }
 
     fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
@@ -466,6 +466,7 @@ impl Work<'_> {
         if self.global.output == Output::Json {
             let tales = trouble::tales(&self.fleet, plan)?;
             output::print(&render::json::status(&picture.desired, &picture.observed, plan, &tales));
+            output::tell(&self.went_wrong());
             return Ok(());
         }
         let Counts { created, destroyed, moved } = self.counts;
@@ -507,14 +508,18 @@ impl Work<'_> {
                 }
             }
         }
-        for (what, why) in &self.failures {
-            text.push_str(&format!("{what} failed: {why}\n"));
-        }
+        text.push_str(&self.went_wrong());
+        output::print(&text);
+        Ok(())
+    }
+
+    /// What makes an error of it.
+    fn went_wrong(&self) -> String {
+        let mut text: String = self.failures.iter().map(|(what, why)| format!("{what} failed: {why}\n")).collect();
         if self.fleet.ledger() > 0 {
             text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.ledger()));
         }
-        output::print(&text);
-        Ok(())
+        text
     }
 }
 

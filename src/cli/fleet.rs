@@ -24,6 +24,7 @@ use super::args::{self, Global, SimFleet};
 use super::error::{Context as _, Error};
 use super::input;
 use super::output;
+use super::trouble;
 
 /// How often what may pass is asked for again, and for how many seconds each time.
 const TRIES: u32 = 5;
@@ -112,7 +113,11 @@ impl Fleet {
         let clock = Faulty::new(SimClock { world: Shared::clone(&world) }, world);
         let only = global.node.clone().map(|name| BTreeSet::from([name]));
         let accepted = Accepted::default();
-        Ok(Fleet { state: Arc::new(state), path, nodes, only, cluster, clock, accepted })
+        let fleet = Fleet { state: Arc::new(state), path, nodes, only, cluster, clock, accepted };
+        if fleet.state.begun() {
+            trouble::forget(&fleet)?;
+        }
+        Ok(fleet)
     }
 
     /// Observes every node and the cluster: what one node may do depends on the others, too. What is remembered of the
@@ -140,6 +145,11 @@ impl Fleet {
 
     /// The result of a call to the simulated outside, which may be made again where that may help.
     pub(super) fn patiently<T>(&self, call: impl AsyncFn() -> Port<T>) -> Result<T, Error> {
+        self.again(call).context(|| "the simulated fleet could not be asked".to_owned())
+    }
+
+    /// The same, for who knows better what was asked for.
+    pub(super) fn again<T>(&self, call: impl AsyncFn() -> Port<T>) -> Port<T> {
         let later = |seconds| self.time().saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
         let hangs = || PortError {
             transient: true,
@@ -154,7 +164,13 @@ impl Fleet {
                     tries += 1;
                     at_once(self.clock.sleep_until(later(1 << tries)));
                 }
-                answer => return answer.context(|| "the simulated fleet could not be asked".to_owned()),
+                answer => {
+                    if answer.is_err() {
+                        // Most commands end with this, and a call that went wrong once must not do so for ever.
+                        let _ = self.state.save();
+                    }
+                    return answer;
+                }
             }
         }
     }

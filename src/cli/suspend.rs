@@ -1,5 +1,6 @@
 //! `sectile suspend` and `sectile resume`: nodes on which no step is begun, and why.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
@@ -40,7 +41,8 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
     let mut failed = BTreeMap::new();
     for name in names.iter().filter(|_| now.is_none()) {
         let Some(failure) = trouble::story(&fleet, name)?.failure else { continue };
-        let forgiven = carry::forgive(&mut trouble::open(&fleet, name)?, name, fleet.time());
+        let journal = RefCell::new(trouble::open(&fleet, name)?);
+        let forgiven = fleet.again(async || carry::forgive(&mut *journal.borrow_mut(), name, fleet.time()));
         forgiven.context(|| "the journal can't be written".to_owned())?;
         failed.insert(name, failure.why);
     }

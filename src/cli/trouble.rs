@@ -6,7 +6,7 @@ use crate::execute::Rollback;
 use crate::execute::carry;
 use crate::execute::journal::{self, Story};
 use crate::host::journal::FileJournal;
-use crate::model::{Desired, NodePlan, Observed, Plan, StepKind};
+use crate::model::{Desired, Digest, NodePlan, Observed, Plan, StepKind};
 use crate::ports::Journal as _;
 use crate::render::tale::{Ended, Tale};
 use crate::render::{self, Names};
@@ -15,6 +15,11 @@ use crate::sim::fault::Faulty;
 use super::error::{Context as _, Error};
 use super::fleet::Fleet;
 
+/// Whose the journal of what belongs to no node is; no node is called so.
+pub(super) const CLUSTER: &str = "";
+/// A longer name stands in no file's name: there are 255 bytes, and the state's name takes some.
+const LONGEST: usize = 100;
+
 /// A journal beside the state.
 pub(super) fn open(fleet: &Fleet, of: &str) -> Result<Faulty<FileJournal>, Error> {
     let journal = FileJournal::open(&path(fleet, of)).context(|| "the journal can't be opened".to_owned())?;
@@ -22,19 +27,43 @@ pub(super) fn open(fleet: &Fleet, of: &str) -> Result<Faulty<FileJournal>, Error
 }
 
 fn path(fleet: &Fleet, of: &str) -> PathBuf {
+    // A name may hold what leads to another folder, or be longer than a file's may.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let of = match of {
+        CLUSTER => String::new(),
+        of if of.len() <= LONGEST && of.chars().all(plain) => format!(".{of}"),
+        of => format!(".{}", Digest::of([of.as_bytes()]).short()),
+    };
     let mut path = fleet.path.as_os_str().to_owned();
-    path.push(format!(".{of}.journal"));
+    path.push(format!("{of}.journal"));
     PathBuf::from(path)
 }
 
 /// What a node's journal tells; the default where there is none. Nothing is written.
 pub(super) fn story(fleet: &Fleet, of: &str) -> Result<Story, Error> {
     let path = path(fleet, of);
-    if !path.exists() {
+    let unreadable = || "the journal can't be read".to_owned();
+    if !path.try_exists().context(unreadable)? {
         return Ok(journal::story(&[]));
     }
-    let lines = open(fleet, of)?.lines().context(|| "the journal can't be read".to_owned())?;
+    let journal = open(fleet, of)?;
+    let lines = fleet.again(async || journal.lines()).context(unreadable)?;
     read(&lines, of, &path)
+}
+
+/// Empties the journals of a world that is no more; one that is not ours is left as it is, and told of when it is read.
+pub(super) fn forget(fleet: &Fleet) -> Result<(), Error> {
+    let all = fleet.nodes.keys().map(String::as_str).chain([CLUSTER]);
+    let mut old = Vec::new();
+    for (of, path) in all.map(|of| (of, path(fleet, of))).filter(|(_, path)| path.exists()) {
+        let journal = FileJournal::open(&path).and_then(|journal| Ok((journal.lines()?, journal)));
+        old.extend(journal.ok().filter(|(lines, _)| read(lines, of, &path).is_ok()));
+    }
+    if !old.is_empty() {
+        // First the new world: the old one is not to be without its journals.
+        fleet.save()?;
+    }
+    old.iter_mut().try_for_each(|(_, journal)| journal.clear()).context(|| "the journal can't be begun".to_owned())
 }
 
 fn read(lines: &[String], of: &str, path: &Path) -> Result<Story, Error> {

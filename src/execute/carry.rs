@@ -129,7 +129,12 @@ pub async fn recover<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     let mut nothing = plan.clone();
     nothing.steps.clear();
     let undo = story.owed.iter().rev().cloned().collect();
-    drive(Machine::owing(&nothing, policy, undo), ports, journal, &|| false, tell).await
+    let outcome = drive(Machine::owing(&nothing, policy, undo), ports, journal, &|| false, tell).await;
+    if outcome == Outcome::Done {
+        // Without it, it is found and told again.
+        let _ = journal.append(&record(plan, ports, Entry::Recovered).line());
+    }
+    outcome
 }
 
 /// Lets what failed for good on a node be tried again.

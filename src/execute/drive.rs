@@ -59,7 +59,7 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
             Command::Done(outcome) => return outcome,
             Command::Wait(until) => {
                 // In slices, so that an interrupt need not wait for the whole of it.
-                while ports.clock.now() < until && !interrupted() {
+                while ports.clock.now() < until && !(interrupted() && machine.stops()) {
                     ports.clock.sleep_until(until.min(later(ports.clock.now(), 1))).await;
                 }
                 Event::Woke

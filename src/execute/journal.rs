@@ -53,13 +53,15 @@ pub enum Entry {
         /// What undoes it.
         what: Box<StepKind>,
     },
-    /// It is taken back.
+    /// It is taken back, or was never done.
     Undone {
-        /// What undid it.
+        /// What undid it, or would have.
         what: Box<StepKind>,
     },
     /// After a failure the layout is being put back.
     RollBack,
+    /// What a run that was cut short left is taken back, and nobody goes on with it.
+    Recovered,
     /// It is not tried again before its inputs change or somebody says so.
     GaveUp(Failure),
     /// Somebody said to try again.
@@ -131,9 +133,11 @@ fn whole(line: &str) -> Option<&str> {
     (sum(json) == told).then_some(json)
 }
 
-/// Whether a line may be the beginning of one of ours.
+/// Whether a line may be the beginning of one of ours. Where a power cut came between a file's length and what is in
+/// it, some file systems show zeros.
 fn torn(line: &str) -> bool {
     const SUM: usize = 12;
+    let line = line.trim_end_matches('\0');
     let sum = line.get(..SUM.min(line.len())).unwrap_or("?");
     let rest = line.get(sum.len()..).unwrap_or("?");
     let head = " {\"v\":";
@@ -224,7 +228,7 @@ pub struct Story {
 /// Tells what became of the last run.
 pub fn story(records: &[Record]) -> Story {
     let mut story = Story { over: true, ..Story::default() };
-    let mut back = false;
+    let (mut back, mut undoing) = (false, None);
     for record in records {
         match &record.entry {
             Entry::Begin { step, what, owes } => {
@@ -245,10 +249,14 @@ pub fn story(records: &[Record]) -> Story {
                 story.owed.retain(|undo| !undo::settles(&done, undo));
                 if back { story.back.push(done) } else { story.done.push(done) }
             }
-            Entry::Undo { .. } => story.over = false,
+            Entry::Undo { what } => {
+                story.over = false;
+                undoing = Some(what);
+            }
             Entry::Undone { what } => {
                 story.owed.retain(|undo| undo != &**what);
-                story.undone.push((**what).clone());
+                // Where nothing was begun, nothing was taken back either.
+                story.undone.extend(undoing.take().filter(|undo| *undo == what).map(|undo| (**undo).clone()));
             }
             Entry::RollBack => back = true,
             Entry::Failed { .. } | Entry::Overridden { .. } => {}
@@ -257,6 +265,7 @@ pub fn story(records: &[Record]) -> Story {
                 (story.over, back) = (true, false);
             }
             Entry::Forgiven => story.failure = None,
+            Entry::Recovered => (story.over, back) = (true, false),
             Entry::Over => {
                 // Putting the layout back may take several plans, and ends with giving up.
                 story.over = !back;

@@ -113,6 +113,11 @@ impl Machine {
         self.interrupted = true;
     }
 
+    /// Whether a stop ends the wait at hand. What could not be taken back just now is waited for all the same.
+    pub fn stops(&self) -> bool {
+        matches!(&self.phase, Phase::Pausing(back) if **back != Phase::Undoing)
+    }
+
     /// What comes next.
     pub fn next(&mut self, event: Event, now: Timestamp) -> Command {
         match event {
@@ -204,7 +209,11 @@ impl Machine {
                 Err(error) => self.retry(error, now),
             },
             Phase::Watching => match answer {
-                Ok(answer) => self.seen(&answer, now),
+                // What passes now and then in a long wait is no failure; the wait itself has its limit.
+                Ok(answer) => {
+                    self.attempts = 0;
+                    self.seen(&answer, now)
+                }
                 Err(error) => self.retry(error, now),
             },
             Phase::Ending => match answer {
@@ -470,6 +479,13 @@ impl Machine {
 
     /// Takes back what was done, the last first, then closes the journal.
     fn unwind(&mut self, now: Timestamp) -> Command {
+        let recorded = matches!(self.phase, Phase::Beginning | Phase::Guarding);
+        let owed = self.step().filter(|_| recorded).and_then(|step| undo::owes(&self.plan, &step.kind));
+        if let Some(owed) = owed.filter(|owed| !self.undo.contains(owed)) {
+            // It was recorded and never done: the next start must not take back what is not there.
+            self.undo.push(owed);
+            self.undoing = Undoing::Done;
+        }
         self.phase = Phase::Undoing;
         self.attempts = 0;
         self.undo_next(now)

@@ -22,6 +22,11 @@ impl FileJournal {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         let file = options.open(path).map_err(told("open"))?;
+        // Whoever reads a pipe waits for ever.
+        if !file.metadata().map_err(told("open"))?.is_file() {
+            let message = format!("can't open the journal {}", path.display());
+            return Err(PortError { transient: false, code: "it is no file".to_owned(), message });
+        }
         // The name of a new file must last as its lines do.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(told("keep"))?;
         Ok(FileJournal { path: path.to_owned(), file })

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::Source;
+use super::identity::{Digest, Source};
 
 /// The merged policy of a node; every key that no file sets has the default documented in `packaging/doc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -257,14 +257,14 @@ impl Clients {
     /// How steps name the commands, in order.
     pub fn names(&self) -> Vec<ClientRef> {
         let all = self.commands_at.iter().flat_map(|source| (1..).map(move |number| (source, number)));
-        let all = all.take(self.commands.len());
-        all.map(|(source, number)| ClientRef { source: source.clone(), number }).collect()
+        let all = all.zip(&self.commands);
+        all.map(|((source, number), command)| ClientRef { source: source.clone(), number, digest: command.digest() })
+            .collect()
     }
 
-    /// The command of that name, if the policy still has it.
+    /// The command of that name, if the policy still has it, wherever it stands now.
     pub fn command(&self, name: &ClientRef) -> Option<&ClientCommand> {
-        let at = usize::try_from(name.number).ok()?.checked_sub(1)?;
-        self.commands.get(at).filter(|_| self.commands_at.as_ref() == Some(&name.source))
+        self.commands.iter().find(|command| command.digest() == name.digest)
     }
 }
 
@@ -275,6 +275,8 @@ pub struct ClientRef {
     pub source: Source,
     /// Its place in it, from 1.
     pub number: u32,
+    /// Of what it runs: what was paused is resumed by the same command, also where the tree was edited meanwhile.
+    pub digest: Digest,
 }
 
 impl fmt::Display for ClientRef {
@@ -292,6 +294,14 @@ pub struct ClientCommand {
     pub paused: Vec<String>,
     /// Ends it.
     pub resume: Vec<String>,
+}
+
+impl ClientCommand {
+    fn digest(&self) -> Digest {
+        let ClientCommand { pause, paused, resume } = self;
+        let list = |list: &Vec<String>| format!("{list:?}");
+        Digest::of([pause, paused, resume].map(list).iter().map(String::as_bytes))
+    }
 }
 
 /// `[failure]`.

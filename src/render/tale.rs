@@ -62,6 +62,8 @@ impl Tale {
         let Tale { node, ended, failed, done, begun, undone, put_back, left, now } = self;
         let one = |word: &str, what: &String| format!("  {word:<9} {what}\n");
         let each = |word: &str, all: &[String]| all.iter().map(|what| one(word, what)).collect::<String>();
+        let taken_back = *ended == Ended::Failed && !left.is_empty();
+        let more = if taken_back { "  hint: `sectile apply` takes back what is left\n" } else { "" };
         let maybe = |word: &str, what: &Option<String>| each(word, what.as_slice());
         [
             format!("\n{node}: an earlier run {}\n", ended.words()),
@@ -72,6 +74,7 @@ impl Tale {
             each("put back", put_back),
             each("left", left),
             maybe("now", now),
+            more.to_owned(),
             format!("  hint: {}\n", ended.hint()),
         ]
         .concat()

@@ -156,6 +156,7 @@ fn folder(path: &Path) -> &Path {
 pub struct StateFile {
     path: PathBuf,
     world: Shared,
+    begun: bool,
     _lock: Held,
 }
 
@@ -183,11 +184,18 @@ impl StateFile {
     ) -> Result<StateFile, StateError> {
         std::fs::create_dir_all(folder(path)).map_err(io("make the folder of", path))?;
         let lock = take(path, wait)?;
-        let world = match (!fresh).then(|| read(path)).transpose()?.flatten() {
+        let text = if fresh { None } else { read(path)? };
+        let begun = text.is_none();
+        let world = match text {
             Some(text) => load(path, &text, fleet_text, fleet_name)?,
             None => fleet::parse(fleet_name, fleet_text).map_err(StateError::Fleet)?,
         };
-        Ok(StateFile { path: path.to_owned(), world: Arc::new(Mutex::new(world)), _lock: lock })
+        Ok(StateFile { path: path.to_owned(), world: Arc::new(Mutex::new(world)), begun, _lock: lock })
+    }
+
+    /// Whether the world began with this command: what lies beside the state tells of an earlier one.
+    pub fn begun(&self) -> bool {
+        self.begun
     }
 
     /// The world, for the simulators.
@@ -209,7 +217,11 @@ impl StateFile {
             std::fs::rename(&temporary, &self.path)?;
             File::open(folder(&self.path))?.sync_all()
         };
-        write().map_err(io("write", &self.path))
+        write().map_err(|error| {
+            // What is there of it takes the room that a full disk lacks.
+            let _ = std::fs::remove_file(&temporary);
+            io("write", &self.path)(error)
+        })
     }
 }
 

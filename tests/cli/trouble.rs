@@ -38,6 +38,15 @@ fn sandbox(faults: &str) -> Sandbox {
     sandbox
 }
 
+/// The same, where a workload is to be bound, too.
+fn bound() -> Sandbox {
+    let sandbox = sandbox("[[workload]]\nkind = \"Deployment\"\nnamespace = \"x\"\nname = \"v\"\n");
+    let binding = "[[workload]]\nname = \"v\"\nprofile = \"1g.10gb\"\nmanage = true\n\
+                   kubernetes = { kind = \"Deployment\", namespace = \"x\", name = \"v\" }\n";
+    sandbox.edit("layouts/n.toml", "instances = [\"1g\"]\n", &format!("instances = [\"1g\", \"1g\"]\n{binding}"));
+    sandbox
+}
+
 #[test]
 fn a_failure_is_told_held_back_and_tried_again_when_the_tree_changes() {
     let sandbox = sandbox("[[fault.call]]\nname = \"create_gi_at\"\nfails = \"INSUFFICIENT_RESOURCES\"\n");
@@ -78,13 +87,58 @@ fn a_failure_is_forgiven_by_resume() {
 #[test]
 fn what_passes_is_waited_out_also_while_looking() {
     let fault = |name: &str, code: &str| format!("[[fault.call]]\nname = \"{name}\"\ntimes = 3\nfails = \"{code}\"\n");
-    let faults = [fault("observe", "503"), fault("set_taint", "429"), fault("append", "storage-full")].concat();
+    let disk = ["append", "lines", "clear"].map(|call| fault(call, "storage-full")).concat();
+    let faults = [fault("observe", "503"), fault("set_taint", "429"), disk].concat();
     let told = sandbox(&faults).run("apply --sim fleet.toml");
     assert_eq!(told.code, 0, "{told:?}");
     assert!(told.stderr.contains("the call `set_taint`: 429"), "{told:?}");
     let lasting = sandbox(&fault("observe", "403")).run("plan --sim fleet.toml");
     assert_eq!(lasting.code, 1);
     assert!(lasting.stderr.contains("the call `observe`: 403"), "{lasting:?}");
+}
+
+#[test]
+fn a_call_that_goes_wrong_once_does_so_once_also_where_the_command_ends_with_it() {
+    let sandbox = sandbox("[[fault.call]]\nname = \"observe\"\nfails = \"403\"\n");
+    assert_eq!(sandbox.run("status --sim fleet.toml").code, 1);
+    assert_eq!(sandbox.run("status --sim fleet.toml").code, 0);
+}
+
+#[test]
+fn an_error_is_told_with_a_reason_also_beside_json() {
+    let sandbox = sandbox("[[fault.call]]\nname = \"clear\"\nfails = \"io\"\n");
+    let told = sandbox.run("apply --sim fleet.toml -o json -q");
+    assert_eq!(told.code, 1);
+    assert!(told.stderr.contains("n failed: ") && told.stderr.contains("the call `clear`: io"), "{told:?}");
+    serde_json::from_str::<serde_json::Value>(&told.stdout).unwrap();
+}
+
+#[test]
+fn who_starts_over_is_not_held_back_by_what_failed_before() {
+    let sandbox = sandbox("[[fault.call]]\nname = \"create_gi_at\"\nfails = \"INSUFFICIENT_RESOURCES\"\n");
+    let run = |line: &str| sandbox.run(&format!("{line} --sim fleet.toml --sim-state s.json"));
+    assert_eq!((run("apply").code, run("apply").code), (1, 3));
+    assert_eq!((run("plan --sim-fresh --detailed-exitcode").code, run("apply").code), (2, 1));
+    std::fs::remove_file(sandbox.path("s.json")).unwrap();
+    assert_eq!((run("plan --detailed-exitcode").code, run("apply").code), (2, 1));
+}
+
+#[test]
+fn a_journal_has_a_place_of_its_own_whatever_the_node_is_called() {
+    let long = "n".repeat(300);
+    for name in ["../../n", "/n", "cluster", &long] {
+        let sandbox = bound();
+        sandbox.edit("fleet.toml", "name = \"n\"", &format!("name = \"{name}\""));
+        sandbox.edit("layouts/n.toml", "\"n\"", "\"*\"");
+        let told = sandbox.run("apply --sim fleet.toml --sim-state d/s/s.json");
+        assert_eq!(told.code, 0, "{told:?}");
+        let names = |folder: &str| {
+            let all = std::fs::read_dir(sandbox.path(folder)).unwrap();
+            all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let journals = names("d/s").iter().filter(|name| name.ends_with(".journal")).count();
+        assert_eq!((journals, names("d").len()), (2, 1), "{name}: {:?}", names("d/s"));
+    }
 }
 
 #[test]
@@ -101,8 +155,22 @@ fn a_journal_that_is_not_ours_is_neither_gone_by_nor_overwritten() {
     assert_eq!(sandbox.read("s.json.n.journal"), "[Unit]\nDescription=something else\n");
 }
 
+#[test]
+fn the_clusters_journal_is_not_overwritten_either_where_it_is_not_ours() {
+    let sandbox = bound();
+    sandbox.write("s.json.journal", "[Unit]\n");
+    let told = sandbox.run("apply --sim fleet.toml --sim-state s.json");
+    assert_eq!((told.code, sandbox.read("s.json.journal").as_str()), (1, "[Unit]\n"), "{told:?}");
+    assert!(told.stderr.contains("s.json.journal can't be gone by"), "{told:?}");
+}
+
 /// An apply whose destroy really takes a while. Once its record is written, nothing but the destroy comes next.
 fn stalled(sandbox: &Sandbox) -> (Child, BufReader<std::process::ChildStderr>) {
+    stalled_at(sandbox, "destroy_instance")
+}
+
+/// The same, where a record that holds `text` is the last one.
+fn stalled_at(sandbox: &Sandbox, text: &str) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sectile"));
     command.current_dir(sandbox.path("")).env_clear().env("XDG_STATE_HOME", sandbox.path("state"));
     command
@@ -111,10 +179,9 @@ fn stalled(sandbox: &Sandbox) -> (Child, BufReader<std::process::ChildStderr>) {
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
-    let begun =
-        || std::fs::read_to_string(sandbox.path("s.json.n.journal")).is_ok_and(|t| t.contains("destroy_instance"));
+    let begun = || std::fs::read_to_string(sandbox.path("s.json.n.journal")).is_ok_and(|t| t.contains(text));
     while !begun() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before the destroy");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {text}");
         std::thread::yield_now();
     }
     (child, stderr)
@@ -166,4 +233,27 @@ fn a_second_signal_ends_it_at_once_and_the_next_start_recovers() {
     assert!(told.stderr.contains("an earlier run was cut short in step"), "{told:?}");
     let status = sandbox.data("status --sim fleet.toml --sim-state s.json");
     assert!(!status.contains("an earlier run"), "{status}");
+}
+
+/// In the record of the first GPU's instance that is made again.
+const BACK: &str = r#"create_instance","gpu":"GPU-5f4269e0-a034-406c-4c15-f622c85bf7ce","profile":"1g.10gb""#;
+
+#[test]
+fn a_run_that_was_cut_short_while_it_put_the_layout_back_is_told_until_it_is_recovered_and_no_longer() {
+    let fault = |rest: &str| format!("[[fault.call]]\nname = \"create_gi_at\"\n{rest}\n");
+    let faults = fault("fails = \"INSUFFICIENT_RESOURCES\"") + &fault("nth = 2\nstalls = \"900s\"");
+    let sandbox = sandbox(&faults);
+    let (mut child, mut stderr) = stalled_at(&sandbox, BACK);
+    interrupt(&child);
+    read_until(&mut stderr, "Stopping after the step in hand");
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let run = |line: &str| sandbox.run(&format!("{line} --sim fleet.toml --sim-state s.json"));
+    assert!(run("status").stdout.contains("n: an earlier run was cut short"));
+    assert_eq!(run("suspend --reason x").code, 0);
+    assert!(run("apply").stderr.contains("an earlier run was cut short"));
+    assert!(!run("status").stdout.contains("an earlier run"));
+    let journal = sandbox.read("s.json.n.journal");
+    assert!(!run("apply").stderr.contains("an earlier run was cut short"));
+    assert_eq!(sandbox.read("s.json.n.journal"), journal, "it would grow for ever");
 }

@@ -352,3 +352,70 @@ fn a_stopped_unit_runs_again_where_it_was_when_the_plan_stops() {
         nothing_is_left(&run);
     }
 }
+
+#[test]
+fn a_stop_gives_what_could_not_be_taken_back_just_now_its_time() {
+    let run = leaving_pod("");
+    let began = std::rc::Rc::new(Cell::new(None));
+    let (tries, world, first) = (Cell::new(0), run.world.clone(), began.clone());
+    let cluster = Box::new(move |name: &str| {
+        if name != "untaint" {
+            return Fate::Passes;
+        }
+        let now = lock(&world).clock_ms;
+        first.set(first.get().or(Some(now)));
+        tries.set(tries.get() + 1);
+        if tries.get() <= 3 { Fate::Transient } else { Fate::Passes }
+    });
+    let interrupted = Box::new(|node: &SimNode| node.tainted);
+    let outcome = carry_out(&run, Trouble { cluster, interrupted, ..Trouble::default() });
+    assert_eq!(outcome, Outcome::Interrupted);
+    nothing_is_left(&run);
+    // 2, 4 and 8 seconds.
+    assert_eq!(lock(&run.world).clock_ms - began.get().unwrap(), 14_000);
+}
+
+#[test]
+fn what_passes_now_and_then_does_not_end_a_long_wait() {
+    let run = leaving_pod("[failure]\nretries = 1\n");
+    let calls = Cell::new(0);
+    run.meddle(std::rc::Rc::new(move |name| {
+        let pod = name == "pod";
+        calls.set(calls.get() + u32::from(pod));
+        let fails = sectile::sim::fault::Fate::Fails("503".to_owned());
+        if pod && calls.get() % 2 == 1 { fails } else { sectile::sim::fault::Fate::Passes }
+    }));
+    let ended = run.apply_in_trouble();
+    assert!(ended.failed.is_empty(), "{:?}", ended.failed);
+}
+
+/// A pod that has to leave its instance for another GPU's.
+fn leaving_pod(policy: &str) -> Run {
+    let fleet = node("n", &["0:1g.10gb:pod:x/w-0", "0:1g.10gb"]) + &stateful("w");
+    run(&fleet, &[layout("n", &["7g.80gb", "1g.10gb"])], policy)
+}
+
+/// A workload that commands move from the first GPU to the second.
+fn leaving_command() -> Run {
+    let bound = "[[workload]]\nname = \"vm\"\nprofile = \"1g.10gb\"\n[workload.command]\ndrain = [\"/d\"]\n\
+                 drained = [\"/dd\"]\nresume = [\"/r\"]\nready = [\"/rr\"]\n";
+    let layout = layout("n", &["7g.80gb", "1g.10gb"]) + bound;
+    run(&bare("n", &["0:1g.10gb:command:vm", "0:1g.10gb"]), &[layout], "")
+}
+
+#[test]
+fn what_was_recorded_and_never_done_is_not_taken_back() {
+    let run = leaving_command();
+    let calls = Cell::new(0);
+    run.meddle(std::rc::Rc::new(move |name| {
+        // The look of the guard before the drain.
+        calls.set(calls.get() + u32::from(name == "commands"));
+        let fails = sectile::sim::fault::Fate::Fails("org.freedesktop.DBus.Error.AccessDenied".to_owned());
+        if name == "commands" && calls.get() == 1 { fails } else { sectile::sim::fault::Fate::Passes }
+    }));
+    let ended = run.apply_in_trouble();
+    let why = &ended.failed["n"];
+    assert!(matches!(why, Outcome::Failed { why, .. } if why.contains("commands")), "{why:?}");
+    let story = run.story("n");
+    assert_eq!((story.owed, story.undone), (vec![], vec![]));
+}

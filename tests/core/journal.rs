@@ -55,6 +55,15 @@ fn errors_bear_the_kind_of_io_error() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_journal_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let error = FileJournal::open(&path).unwrap_err();
+    assert_eq!((error.code.as_str(), error.transient), ("it is no file", false));
+}
+
+#[test]
 fn the_journal_in_memory_can_be_damaged() {
     let mut journal = MemoryJournal::default();
     journal.tear_last();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::model::StepKind;
 use sectile::model::observed::UnitState;
-use sectile::model::policy::Policy;
+use sectile::model::policy::{ClientCommand, Policy};
 use sectile::ports::{CommandCall, CommandPhase, Host, Port};
 use sectile::sim::clock::SimClock;
 use sectile::sim::host::SimHost;
@@ -146,14 +146,27 @@ fn a_plan_names_commands_that_only_the_policy_can_bring() {
     let (_, _, plan) = scene().plan();
     let text = serde_json::to_string(&plan).unwrap();
     assert!(
-        !text.contains("scontrol") && text.contains("\"commands\":[{\"source\":\"policies/p.toml:6\",\"number\":1}")
+        !text.contains("scontrol")
+            && text.contains("\"commands\":[{\"source\":\"policies/p.toml:6\",\"number\":1,\"digest\":")
     );
     // Of a policy that has other commands by now, none is run.
+    let other = |command: &mut ClientCommand| command.resume.push("anew".to_owned());
     let run = scene();
-    let (outcome, ran) = carry_out(&run, None, |policy| policy.clients.commands_at = None);
+    let (outcome, ran) = carry_out(&run, None, |policy| policy.clients.commands.iter_mut().for_each(other));
     let Outcome::Failed { why, .. } = outcome else { panic!("{outcome:?}") };
     assert!(why.contains("the policy has no command policies/p.toml:6 #1"), "{why}");
     assert!(ran.iter().all(|line| line.ends_with("dcgm.service")), "{ran:?}");
+}
+
+#[test]
+fn a_client_that_was_paused_is_resumed_also_where_the_tree_was_edited_above_it() {
+    let run = scene();
+    let (outcome, ran) = carry_out(&run, None, |policy| {
+        policy.clients.commands.reverse();
+        policy.clients.commands_at = Some("policies/p.toml:7".parse().unwrap());
+    });
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!((ran[1].as_str(), ran[4].as_str()), ("/usr/bin/scontrol drain", "/usr/bin/scontrol resume"));
 }
 
 #[test]

@@ -356,7 +356,11 @@ fn every_kind_of_step_is_a_sentence() {
         StepKind::Untaint,
         StepKind::PauseClients {
             units: units(),
-            commands: vec![ClientRef { source: "policies/a.toml:3".parse().unwrap(), number: 1 }],
+            commands: vec![ClientRef {
+                source: "policies/a.toml:3".parse().unwrap(),
+                number: 1,
+                digest: Digest::of([]),
+            }],
         },
         StepKind::ResumeClients { units: vec![], commands: vec![] },
         StepKind::StandDown,

@@ -96,8 +96,27 @@ fn a_newer_a_foreign_and_another_nodes_journal_are_told_apart() {
     // The first record of all may be torn, also several times over.
     let first = &lines()[0];
     for end in 0..first.len() {
-        assert_eq!(read(&[first[..end].to_owned(), first[..end / 2].to_owned()], "n"), Ok(vec![]), "{end}");
+        let zeros = "\0".repeat(first.len() - end);
+        let torn = [first[..end].to_owned(), first[..end / 2].to_owned(), first[..end].to_owned() + &zeros];
+        assert_eq!(read(&torn, "n"), Ok(vec![]), "{end}");
     }
+}
+
+#[test]
+fn a_run_that_was_killed_while_it_put_the_layout_back_is_over_once_it_was_recovered() {
+    let mut entries = whole();
+    entries.pop();
+    entries.extend([Entry::RollBack, begin(1, StepKind::Taint, Some(StepKind::Untaint))]);
+    let told = |entries: &[Entry]| story(&entries.iter().cloned().map(record).collect::<Vec<_>>());
+    assert_eq!((told(&entries).over, told(&entries).owed), (false, vec![StepKind::Untaint]));
+    entries.extend([
+        Entry::Undo { what: Box::new(StepKind::Untaint) },
+        Entry::Undone { what: Box::new(StepKind::Untaint) },
+    ]);
+    entries.extend([Entry::Over]);
+    assert!(!told(&entries).over, "one of the plans back is over, and not the last");
+    entries.extend([Entry::Recovered]);
+    assert!(told(&entries).over && told(&entries).owed.is_empty());
 }
 
 proptest! {
