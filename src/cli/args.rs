@@ -1,6 +1,7 @@
 //! The command line. Every flag is also an environment variable, `SECTILE_` and its name.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -108,6 +109,17 @@ Examples:
   sectile resume                      # this node
   sectile resume --sim --fleet        # every node of the simulated fleet")]
     Resume(Resume),
+    /// Run a program on the simulated driver: any that loads NVIDIA's libnvidia-ml.so.1
+    #[command(
+        after_help = "The program finds a library of that name that keeps NVML's rules over simulated GPUs. What it does to them is
+kept in the simulation's state, where `sectile status --sim` and other programs see it. Its exit code is ours.
+
+Examples:
+  sectile driver --sim -- python3 list_mig.py
+  sectile driver --sim FLEET.toml --node gpu-a-01 --sim-fresh -- ./run-tests.sh
+  sectile driver --sim --sim-unprivileged -- gpustat"
+    )]
+    Driver(Driver),
     /// Write completions for a shell to stdout
     #[command(after_help = "Example:
   sectile completions bash > /etc/bash_completion.d/sectile")]
@@ -295,6 +307,27 @@ pub struct Export {
     /// Write into a layout file, or into the folder of a tree [default: to stdout, of one node]
     #[arg(long, env = "SECTILE_OUT", value_name = "FILE|TREE", value_hint = ValueHint::AnyPath)]
     pub out: Option<PathBuf>,
+}
+
+/// `sectile driver`.
+#[derive(Clone, Debug, Args)]
+pub struct Driver {
+    /// The program is not root: what needs rights fails
+    #[arg(long, env = "SECTILE_SIM_UNPRIVILEGED", value_parser = BoolishValueParser::new())]
+    #[arg(action = ArgAction::SetTrue)]
+    pub sim_unprivileged: bool,
+    /// How much of the time that a call takes is really waited for: 0 for none, 1 for all
+    #[arg(long, env = "SECTILE_SIM_LATENCY", value_name = "FACTOR", default_value = "0", value_parser = factor)]
+    pub sim_latency: f64,
+    /// The program and its arguments, behind `--`
+    #[arg(value_name = "COMMAND", required = true, last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// The bounds that the library has, too.
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| (0.0..=1000.0).contains(factor));
+    factor.ok_or_else(|| "a factor is a number from 0 to 1000".to_owned())
 }
 
 /// `sectile completions`.

@@ -5,6 +5,7 @@ pub mod args;
 mod boards;
 mod completions;
 mod context;
+mod driver;
 pub mod error;
 pub mod exit;
 pub mod export;
@@ -72,6 +73,7 @@ fn run(cli: &Cli) -> Result<Exit, Error> {
         Command::Profiles(args) => profiles::run(args, &cli.global),
         Command::Fit(args) => fit::run(args, &cli.global),
         Command::Export(args) => export::run(args, &cli.global),
+        Command::Driver(args) => driver::run(args, &cli.global),
         Command::Suspend(args) => suspend::suspend(args, &cli.global),
         Command::Resume(args) => suspend::resume(args, &cli.global),
     }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,14 @@ use super::world::World;
 use super::{Shared, lock};
 use crate::model::{Digest, visible};
 
+pub mod door;
+
 /// What marks the file as ours.
 const KIND: &str = "sectile-simulation";
+/// How often, and how long after each other in milliseconds, the lock is tried where it is not waited for: programs that
+/// use the simulated driver have it for the moment of a call.
+const TRIES: u32 = 20;
+const TRY_MS: u64 = 10;
 /// Raised when an older program could not read what a newer one writes.
 const FORMAT_VERSION: u32 = 1;
 
@@ -205,24 +212,31 @@ impl StateFile {
 
     /// Writes the world as it is now: whole or not at all, and on stable storage when this returns.
     pub fn save(&self) -> Result<(), StateError> {
-        let world = lock(&self.world);
-        let whole = Whole { kind: KIND, format_version: FORMAT_VERSION, fleet: &world.fleet, world: &world };
-        let temporary = beside(&self.path, ".new");
-        let write = || {
-            let mut text = serde_json::to_vec(&whole)?;
-            text.push(b'\n');
-            let mut file = File::create(&temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &self.path)?;
-            File::open(folder(&self.path))?.sync_all()
-        };
-        write().map_err(|error| {
-            // What is there of it takes the room that a full disk lacks.
-            let _ = std::fs::remove_file(&temporary);
-            io("write", &self.path)(error)
-        })
+        write(&self.path, &lock(&self.world), true)
     }
+}
+
+/// Replaces the state, whole or not at all; `stable`: also where the machine dies, not the process alone.
+fn write(path: &Path, world: &World, stable: bool) -> Result<(), StateError> {
+    let whole = Whole { kind: KIND, format_version: FORMAT_VERSION, fleet: &world.fleet, world };
+    let temporary = beside(path, ".new");
+    let write = || {
+        let mut text = serde_json::to_vec(&whole)?;
+        text.push(b'\n');
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        if !stable {
+            return std::fs::rename(&temporary, path);
+        }
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(folder(path))?.sync_all()
+    };
+    write().map_err(|error| {
+        // What is there of it takes the room that a full disk lacks.
+        let _ = std::fs::remove_file(&temporary);
+        io("write", path)(error)
+    })
 }
 
 /// Locks a file beside the state (which itself is replaced by each save) and writes there who has it. Since when is the
@@ -232,7 +246,15 @@ fn take(path: &Path, wait: bool) -> Result<Held, StateError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&beside).map_err(io("open", &beside))?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 0..if wait { 0 } else { TRIES } {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(TRY_MS));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) if wait => file.lock().map_err(io("lock", &beside))?,
         Err(TryLockError::WouldBlock) => {

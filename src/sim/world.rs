@@ -80,6 +80,9 @@ pub struct SimGpu {
     pub processes: Vec<SimProcess>,
     /// Whether it fell off the bus.
     pub lost: bool,
+    /// How often its MIG configuration changed: an event each.
+    #[serde(default)]
+    pub changes: u64,
 }
 
 /// A GPU instance.

@@ -48,6 +48,7 @@ fn the_help_is_what_the_manual_prints() {
         "profiles -h",
         "fit -h",
         "export -h",
+        "driver -h",
         "suspend -h",
         "resume -h",
         "completions -h",

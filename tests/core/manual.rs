@@ -23,6 +23,7 @@ const PLAN: &str = include_str!("../../packaging/doc/plan.md");
 const TREE: &str = include_str!("../../packaging/doc/tree.md");
 const COMMANDS: &str = include_str!("../../packaging/doc/commands.md");
 const SIMULATOR: &str = include_str!("../../packaging/doc/simulator.md");
+const DRIVER: &str = include_str!("../../packaging/doc/driver.md");
 
 /// The rows of the tables below the headings of that name, cell by cell, without the tables' heads.
 fn table<'t>(text: &'t str, heading: &str) -> Vec<Vec<&'t str>> {
@@ -211,6 +212,14 @@ fn every_call_that_can_fail_stands_in_the_manual_with_its_codes() {
         assert_eq!(told(row[2]), codes(true), "{port:?}");
         assert_eq!(told(row[3]), codes(false), "{port:?}");
     }
+}
+
+#[test]
+fn every_setting_of_the_simulated_drivers_library_stands_in_the_manual() {
+    let source = include_str!("../libnvml/settings.rs");
+    let keys: Vec<&str> =
+        source.lines().filter(|line| line.starts_with("const ")).map(|l| l.split('"').nth(1).unwrap()).collect();
+    assert_eq!(words(DRIVER, "Settings"), keys);
 }
 
 /// The TOML examples of a page, each with the number of its first line.

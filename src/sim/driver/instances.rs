@@ -19,6 +19,7 @@ impl SimGpu {
             instances: Vec::new(),
             processes: Vec::new(),
             lost: false,
+            changes: 0,
         }
     }
 
@@ -34,6 +35,11 @@ impl SimGpu {
     pub(crate) fn busy(&self) -> bool {
         let on_instances = self.instances.iter().flat_map(|gi| &gi.compute).any(|ci| !ci.processes.is_empty());
         on_instances || !self.processes.is_empty()
+    }
+
+    /// Tells whoever listens that the MIG configuration is another.
+    pub(crate) fn changed(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
     }
 
     fn create_gi(&mut self, next: &mut u64, id: u32, at: Option<Placement>) -> Nvml<u64> {
@@ -61,6 +67,7 @@ impl SimGpu {
         // A GPU has few, and a fleet has many GPUs.
         self.instances.reserve_exact(1);
         self.instances.push(created);
+        self.changed();
         Ok(serial)
     }
 
@@ -84,6 +91,7 @@ impl SimGpu {
         let created = SimCi { serial, id, profile_index: index, placement, uuid, processes: Vec::new() };
         there.compute.reserve_exact(1);
         there.compute.push(created);
+        self.changed();
         Ok(serial)
     }
 
@@ -193,9 +201,10 @@ impl World {
         if busy {
             return Err(NvmlCode::InUse);
         }
-        let instances = &mut self.sim_gpu_mut(node, gpu)?.instances;
-        let gi = instances.iter_mut().find(|there| there.serial == gi).ok_or(NvmlCode::InvalidArgument)?;
+        let there = self.sim_gpu_mut(node, gpu)?;
+        let gi = there.instances.iter_mut().find(|there| there.serial == gi).ok_or(NvmlCode::InvalidArgument)?;
         gi.compute.retain(|ci| ci.serial != serial);
+        there.changed();
         Ok(())
     }
 
@@ -211,7 +220,9 @@ impl World {
         if full {
             return Err(NvmlCode::InUse);
         }
-        self.sim_gpu_mut(node, gpu)?.instances.retain(|gi| gi.serial != serial);
+        let there = self.sim_gpu_mut(node, gpu)?;
+        there.instances.retain(|gi| gi.serial != serial);
+        there.changed();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Handles are tokens: a GPU's is its place in PCI order, all others are serial numbers that nothing else ever gets,
 //! so that the handle of something destroyed stays invalid.
 
+mod asked;
 mod board;
 mod calls;
 mod holders;

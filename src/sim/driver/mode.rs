@@ -27,6 +27,7 @@ impl World {
         let there = self.sim_gpu_mut(node, gpu)?;
         there.mode = on;
         there.pending = on;
+        there.changed();
         Ok(NvmlCode::Success)
     }
 
@@ -43,6 +44,7 @@ impl World {
         let there = self.sim_gpu_mut(node, gpu)?;
         there.instances.clear();
         there.mode = there.pending;
+        there.changed();
         Ok(())
     }
 

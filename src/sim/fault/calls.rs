@@ -83,7 +83,8 @@ impl<T, M: Meddler> Faulty<T, M> {
         }
     }
 
-    fn nvml<R>(&self, call: &'static str, run: impl FnOnce() -> Nvml<R>) -> Nvml<R> {
+    /// A call of the driver.
+    pub(in crate::sim) fn nvml<R>(&self, call: &'static str, run: impl FnOnce() -> Nvml<R>) -> Nvml<R> {
         self.sync(call, nvml, "TIMEOUT", run)
     }
 

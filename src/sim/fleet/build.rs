@@ -99,7 +99,7 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
 /// The bus ids that real machines give their first eight GPUs look like these: 0x17, 0x2a, 0x3d…, ascending.
 fn pci(index: usize) -> String {
     let slot = 0x17 + 0x13 * index;
-    format!("{:08x}:{:02x}:00.0", slot / 0x100, slot % 0x100)
+    format!("{:08X}:{:02X}:00.0", slot / 0x100, slot % 0x100)
 }
 
 fn gpu(world: &mut World, name: &str, node: &mut SimNode, entry: GpuEntry, named: &mut Named, out: &mut Problems) {
