@@ -10,6 +10,7 @@ pub mod execute;
 pub mod gpu;
 pub mod host;
 pub mod model;
+pub mod nvml;
 pub mod plan;
 pub mod ports;
 pub mod render;

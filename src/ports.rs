@@ -29,6 +29,7 @@ pub enum NvmlCode {
     FunctionNotFound = 13,
     GpuIsLost = 15,
     ResetRequired = 16,
+    LibRmVersionMismatch = 18,
     InUse = 19,
     InsufficientResources = 23,
     ArgumentVersionMismatch = 25,
@@ -52,6 +53,7 @@ impl NvmlCode {
         NvmlCode::FunctionNotFound,
         NvmlCode::GpuIsLost,
         NvmlCode::ResetRequired,
+        NvmlCode::LibRmVersionMismatch,
         NvmlCode::InUse,
         NvmlCode::InsufficientResources,
         NvmlCode::ArgumentVersionMismatch,
@@ -75,6 +77,25 @@ impl NvmlCode {
         matches!(self, NvmlCode::InUse | NvmlCode::Timeout)
     }
 
+    /// What to do about it, where that is somebody's.
+    pub fn advice(self) -> Option<&'static str> {
+        match self {
+            NvmlCode::NoPermission => Some("run it as root: whoever may not change instances may not list them either"),
+            NvmlCode::Uninitialized | NvmlCode::DriverNotLoaded => {
+                Some("the driver is not loaded, or was reloaded meanwhile: see whether `nvidia-smi` works here")
+            }
+            NvmlCode::LibRmVersionMismatch => {
+                Some("the driver was upgraded while the old one is loaded: reload it, or reboot the node")
+            }
+            NvmlCode::GpuIsLost => {
+                Some("a GPU fell off the bus: see `dmesg` for an Xid, and reset it or reboot the node")
+            }
+            NvmlCode::ResetRequired => Some("a GPU must be reset before it can be used: `nvidia-smi --gpu-reset`"),
+            NvmlCode::FunctionNotFound => Some("the driver is too old for MIG: upgrade it"),
+            _ => None,
+        }
+    }
+
     /// The words that nvidia-smi prints for it.
     pub fn words(self) -> &'static str {
         use NvmlCode::*;
@@ -92,6 +113,7 @@ impl NvmlCode {
             FunctionNotFound => "Function Not Found",
             GpuIsLost => "GPU is lost",
             ResetRequired => "GPU requires reset",
+            LibRmVersionMismatch => "Driver/library version mismatch",
             InUse => "In use by another client",
             InsufficientResources => "Insufficient Resources",
             ArgumentVersionMismatch => "Argument version mismatch",

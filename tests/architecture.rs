@@ -39,13 +39,13 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("render", &["model", "plan"], &["anstream", "anstyle", "serde", "serde_json", "similar", "unicode_width"]),
     ("ports", &["model"], &["jiff"]),
     ("gpu", &["ports", "model"], &[]),
-    ("nvml", &["ports", "model"], &["nvml_wrapper", "nvml_wrapper_sys"]),
+    ("nvml", &["ports", "model"], &["nvml_wrapper", "nvml_wrapper_sys", "tracing"]),
     (
         "cluster",
         &["ports", "model"],
         &["jiff", "k8s_openapi", "kube", "prost", "serde", "serde_json", "tokio", "tonic"],
     ),
-    ("host", &["ports", "model"], &["jiff", "serde", "serde_json", "tokio", "zbus"]),
+    ("host", &["ports", "model"], &["jiff", "rustix", "serde", "serde_json", "tokio", "zbus"]),
     (
         "sim",
         &["ports", "model"],

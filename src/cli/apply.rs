@@ -2,49 +2,46 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Loaded, Tree};
 use crate::execute::journal::{Entry, Record};
-use crate::execute::{self, News, Outcome, Ports, Rollback, at_once, carry};
+use crate::execute::{self, News, Outcome, Ports, Rollback, carry};
 use crate::model::plan::{Block, BlockCode, ClusterPlan};
 use crate::model::policy::Shared;
 use crate::model::{Desired, Digest, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
 use crate::ports::{Cluster as _, Journal as _, Request};
-use crate::sim::clock::SimClock;
-use crate::sim::cluster::SimCluster;
-use crate::sim::driver::SimDriver;
-use crate::sim::fault::Faulty;
-use crate::sim::host::SimHost;
-use crate::sim::state::StateFile;
 use crate::{plan, render};
 
 use super::args::{Apply, DryRun, Global, Output, Override};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::{Accepted, Fleet};
+use super::fleet::{self, Accepted, Fleet, on};
 use super::input;
 use super::output;
+use super::outside::Outside;
 use super::plan::blocked;
 use super::progress::Progress;
 use super::trouble;
 
-/// The outside of one simulated node.
-type NodePorts<'a> = Ports<'a, Faulty<SimDriver>, Faulty<SimCluster>, Faulty<SimHost>, Faulty<SimClock>>;
+/// The outside of one node.
+type NodePorts<'a, O> =
+    Ports<'a, <O as Outside>::Driver, <O as Outside>::Cluster, <O as Outside>::Host, <O as Outside>::Clock>;
 
 /// After so many plans of one apply, and one for each node, nothing will settle any more by planning again.
 const PASSES: usize = 20;
 
 /// What one apply works with.
-struct Work<'a> {
+struct Work<'a, O: Outside> {
     global: &'a Global,
     tree: Tree,
     units: BTreeSet<String>,
     loaded: Loaded,
-    fleet: Fleet,
+    fleet: Fleet<O>,
     overrides: &'a [Override],
     /// The record of them, for each node's journal.
     overridden: Option<Entry>,
@@ -54,6 +51,8 @@ struct Work<'a> {
     /// How often a guard held each node back, by the step.
     held: BTreeMap<(String, String), u32>,
     counts: Counts,
+    /// Whether anything was begun.
+    begun: bool,
 }
 
 /// What was done.
@@ -67,15 +66,25 @@ struct Counts {
 /// Carries the tree, or a saved plan of it, out.
 pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     let path = args.path();
-    let mut saved = if path.is_file() { Some(read(&path)?) } else { None };
+    let saved = if path.is_file() { Some(read(&path)?) } else { None };
     let tree_path = if saved.is_some() { args.tree_path() } else { path };
     let (tree, units, loaded) = context::load(&tree_path, global)?;
-    let mut fleet = Fleet::open(global)?;
+    let change = args.dry_run.is_none();
+    on!(fleet::open(global, change)?, fleet => apply(args, global, saved, (tree, units, loaded), fleet))
+}
+
+fn apply<O: Outside>(
+    args: &Apply,
+    global: &Global,
+    mut saved: Option<Plan>,
+    (tree, units, loaded): (Tree, BTreeSet<String>, Loaded),
+    mut fleet: Fleet<O>,
+) -> Result<Exit, Error> {
     fleet.accepted = Accepted { removal: args.accept_removal, inventory: args.accept_inventory };
     if let Some(plan) = saved.take() {
         saved = Some(same_nodes(plan, &mut fleet));
     }
-    let interrupted = watch_signals(fleet.state())?;
+    let interrupted = watch_signals(fleet.outside.last_words())?;
     let (failures, held, counts, overridden) = Default::default();
     let mut work = Work {
         global,
@@ -89,6 +98,7 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         failures,
         held,
         counts,
+        begun: false,
     };
     let mut picture = work.look()?;
     if args.dry_run.is_none() && work.recover(&picture)? {
@@ -106,7 +116,11 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         output::print(&render::text::plan(&picture.plan, context::style(global)));
     }
     if args.dry_run == Some(DryRun::Server) && !global.quiet {
-        output::tell("The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n");
+        output::tell(if O::SIMULATED {
+            "The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n"
+        } else {
+            "This version knows no API server to ask.\n"
+        });
     }
     if args.dry_run.is_some() {
         work.fleet.save()?;
@@ -117,7 +131,23 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
         tracing::warn!("overridden: {} ({reason})", what.join(", "));
         work.overridden = Some(Entry::Overridden { what, reason: reason.clone() });
     }
+    if !O::SIMULATED && !args.yes && !work.idle(&picture.plan) && !asked()? {
+        output::tell("Nothing was done.\n");
+        return Ok(Exit::Error);
+    }
     work.carry_out(picture)
+}
+
+/// Whether somebody at a terminal says yes.
+fn asked() -> Result<bool, Error> {
+    if !std::io::stdin().is_terminal() {
+        let error = Error::usage("nobody is there to ask whether this shall be carried out");
+        return Err(error.hint("--yes carries it out without asking; --dry-run only shows it"));
+    }
+    output::tell("\nCarry this out? [y/N] ");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context(|| "the answer can't be read".to_owned())?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn read(path: &Path) -> Result<Plan, Error> {
@@ -127,7 +157,7 @@ fn read(path: &Path) -> Result<Plan, Error> {
 }
 
 /// Lets a saved plan and the fleet speak of the same nodes: a plan of one node, or the one node that is asked for.
-fn same_nodes(saved: Plan, fleet: &mut Fleet) -> Plan {
+fn same_nodes<O: Outside>(saved: Plan, fleet: &mut Fleet<O>) -> Plan {
     let of: BTreeSet<String> = saved.nodes.iter().map(|node| node.name.clone()).collect();
     match &fleet.only {
         Some(only) if only.is_subset(&of) => plan::narrow(saved, only),
@@ -156,7 +186,7 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
 }
 
 /// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop.
-fn watch_signals(state: Arc<StateFile>) -> Result<Arc<AtomicBool>, Error> {
+fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<AtomicBool>, Error> {
     let flag = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context(|| "signals can't be watched".to_owned())?;
@@ -174,9 +204,8 @@ fn watch_signals(state: Arc<StateFile>) -> Result<Arc<AtomicBool>, Error> {
             loop {
                 tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
                 if seen.swap(true, Ordering::SeqCst) {
-                    // The second one means at once. What is simulated stays as it is then, as real GPUs would, and the
-                    // next start recovers from that.
-                    let _ = state.save();
+                    // The second one means at once.
+                    last_words();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 output::tell("Stopping after the step in hand. Once more stops at once.\n");
@@ -186,7 +215,7 @@ fn watch_signals(state: Arc<StateFile>) -> Result<Arc<AtomicBool>, Error> {
     Ok(flag)
 }
 
-impl Work<'_> {
+impl<O: Outside> Work<'_, O> {
     fn look(&self) -> Result<Picture, Error> {
         let adjust = |desired: &mut Desired| {
             for policy in desired.nodes.values_mut().filter_map(|node| node.policy.as_mut()) {
@@ -238,6 +267,7 @@ impl Work<'_> {
             if self.idle(&picture.plan) || self.stopped() {
                 break;
             }
+            self.begun = true;
             let passed = self.pass(&picture);
             // Whatever stopped it: what was done is done.
             self.fleet.save()?;
@@ -252,7 +282,10 @@ impl Work<'_> {
         let seconds = self.fleet.time().duration_since(began).as_secs_f64();
         self.report(&picture, seconds)?;
         let mut exit = blocked(&picture.plan);
-        if !self.failures.is_empty() || self.fleet.ledger() > 0 || (!self.idle(&picture.plan) && !self.stopped()) {
+        if !self.failures.is_empty()
+            || self.fleet.outside.ledger() > 0
+            || (!self.idle(&picture.plan) && !self.stopped())
+        {
             exit = exit.and(Exit::Error);
         }
         if self.stopped() {
@@ -317,16 +350,16 @@ impl Work<'_> {
         let begun = self.fleet.again(async || journal.borrow_mut().clear());
         begun.context(|| "the journal can't be begun".to_owned())?;
         let plan = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
-        let record = |fleet: &Fleet, entry| {
+        let record = |fleet: &Fleet<O>, entry| {
             let (plan, node, at) = (plan.clone(), trouble::CLUSTER.to_owned(), fleet.time().to_string());
             let line = Record { plan, node, at, entry }.line();
             let kept = fleet.again(async || journal.borrow_mut().append(&line));
             kept.context(|| "the journal can't be written".to_owned())
         };
         for step in due {
-            let Some(request) = Request::of(&step.kind) else { continue };
+            let Some((request, cluster)) = Request::of(&step.kind).zip(self.fleet.cluster.as_ref()) else { continue };
             record(&self.fleet, Entry::Begin { step: step.id, what: Box::new(step.kind.clone()), owes: None })?;
-            let bound = self.fleet.patiently(async || self.fleet.cluster.bind(&request).await);
+            let bound = self.fleet.patiently(async || cluster.bind(&request).await);
             let sentence = render::step(&step.kind, &render::Names::default());
             let entry = match bound {
                 Ok(()) => {
@@ -363,7 +396,8 @@ impl Work<'_> {
         };
         let overridden = self.overridden.as_ref();
         let of = execute::Picture { desired: &picture.desired, observed: &picture.observed, overridden };
-        let outcome = at_once(carry(plan, of, &ports, &mut journal, &interrupted, &mut tell));
+        let run = carry(plan, of, &ports, &mut journal, &interrupted, &mut tell);
+        let outcome = self.fleet.outside.wait(run);
         progress.finish();
         self.count(plan, &done);
         match outcome {
@@ -403,13 +437,13 @@ impl Work<'_> {
     }
 
     /// The outside of a node.
-    fn ports<'a>(&'a self, name: &'a str, picture: &'a Picture) -> Option<NodePorts<'a>> {
+    fn ports<'a>(&'a self, name: &'a str, picture: &'a Picture) -> Option<NodePorts<'a, O>> {
         let node = self.fleet.nodes.get(name)?;
         let in_cluster = picture.observed.nodes.get(name).is_some_and(|n| n.cluster.is_some());
         Some(Ports {
             node: name,
             gpus: &node.gpus,
-            cluster: in_cluster.then_some(&self.fleet.cluster),
+            cluster: self.fleet.cluster.as_ref().filter(|_| in_cluster),
             host: &node.host,
             clock: &self.fleet.clock,
             bindings: &picture.desired.bindings,
@@ -437,7 +471,8 @@ impl Work<'_> {
             let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
             let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
             let mut tell = |news: &News| progress.tell(news);
-            let outcome = at_once(execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &mut tell));
+            let run = execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &mut tell);
+            let outcome = self.fleet.outside.wait(run);
             progress.finish();
             any |= !story.owed.is_empty();
             if let Some(Outcome::Failed { left, .. }) = outcome {
@@ -470,10 +505,13 @@ impl Work<'_> {
             return Ok(());
         }
         let Counts { created, destroyed, moved } = self.counts;
-        let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s of virtual time");
+        let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s");
+        let did = if O::SIMULATED { did + " of virtual time" } else { did };
         let settled = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
         let sound = plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty();
-        let mut text = match (seconds > 0.0, sound) {
+        // Virtual time passes only where something is done.
+        let worked = if O::SIMULATED { seconds > 0.0 } else { self.begun };
+        let mut text = match (worked, sound) {
             (true, _) if !self.failures.is_empty() => format!("\nStopped: {did}.\n"),
             (true, _) => format!("\nDone: {did}.\n"),
             (false, true) => "\nNothing to do.\n".to_owned(),
@@ -516,8 +554,8 @@ impl Work<'_> {
     /// What makes an error of it.
     fn went_wrong(&self) -> String {
         let mut text: String = self.failures.iter().map(|(what, why)| format!("{what} failed: {why}\n")).collect();
-        if self.fleet.ledger() > 0 {
-            text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.ledger()));
+        if self.fleet.outside.ledger() > 0 {
+            text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.outside.ledger()));
         }
         text
     }

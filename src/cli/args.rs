@@ -147,6 +147,16 @@ pub struct Global {
     /// Where the cluster is seen; wins over --sim
     #[arg(long, global = true, env = "SECTILE_CLUSTER", value_name = "SOURCE")]
     pub cluster: Option<Cluster>,
+    /// NVIDIA's library [default: the system's libnvidia-ml.so.1]
+    #[arg(long, global = true, env = "SECTILE_NVML_LIBRARY", value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub nvml_library: Option<PathBuf>,
+    /// Program that resets the GPU with the PCI bus id behind it [default: nvidia-smi --gpu-reset -i]
+    #[arg(long, global = true, env = "SECTILE_GPU_RESET", value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
+    pub gpu_reset: Option<String>,
+    /// Where it is kept what is remembered of this node, and its journal
+    #[arg(long, global = true, env = "SECTILE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(default_value = "/var/lib/sectile")]
+    pub state: PathBuf,
     /// The node; of suspend and resume also a glob [default: this one; with --sim every node of the fleet]
     #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
     pub node: Option<String>,

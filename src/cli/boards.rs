@@ -9,7 +9,8 @@ use crate::model::{Geometry, Observed, ObservedGpu};
 
 use super::args::Global;
 use super::error::Error;
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet, on};
+use super::outside::Outside;
 
 /// GPUs that are alike, and on which nodes.
 #[derive(Debug)]
@@ -47,7 +48,10 @@ fn names(board: &'static Board) -> impl Iterator<Item = &'static str> {
 
 /// Everything observed, narrowed to the nodes that were asked for.
 pub(super) fn here(global: &Global) -> Result<Observed, Error> {
-    let mut fleet = Fleet::open(global)?;
+    on!(fleet::open(global, false)?, fleet => observe(fleet))
+}
+
+fn observe<O: Outside>(mut fleet: Fleet<O>) -> Result<Observed, Error> {
     // An index means the GPU that it means now, whichever were accepted.
     fleet.accepted.inventory = true;
     let mut observed = fleet.observe(&BTreeSet::new())?;

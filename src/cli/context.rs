@@ -11,6 +11,7 @@ use super::args::{Global, Output};
 use super::error::Error;
 use super::fleet::Fleet;
 use super::output::tell;
+use super::outside::Outside;
 
 /// What is wanted, what is there, and the plan between them.
 #[derive(Debug)]
@@ -45,11 +46,11 @@ pub(super) fn load(path: &Path, global: &Global) -> Result<(Tree, BTreeSet<Strin
 }
 
 /// Observes, resolves, plans and checks.
-pub(super) fn look(
+pub(super) fn look<O: Outside>(
     tree: &Tree,
     units: &BTreeSet<String>,
     loaded: &Loaded,
-    fleet: &Fleet,
+    fleet: &Fleet<O>,
     adjust: &dyn Fn(&mut Desired),
 ) -> Result<Picture, Error> {
     let observed = fleet.observe(units)?;

@@ -10,6 +10,7 @@ use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::Fleet;
 use super::output;
+use super::simulated::Simulated;
 
 /// What NVML's clients load.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -24,9 +25,9 @@ pub(super) fn run(args: &Driver, global: &Global) -> Result<Exit, Error> {
     let global = Global { sim: Some(fleet.clone()), gpus: None, cluster: None, ..global.clone() };
     let (state, node) = {
         // The state is locked only until it is there: the program's calls take it one by one.
-        let opened = Fleet::open(&global)?;
+        let opened = Simulated::open(&global, &fleet)?;
         opened.save()?;
-        (absolute(&opened.path)?, node(&opened, &global)?)
+        (absolute(opened.outside.path())?, node(&opened, &global)?)
     };
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Error::usage("there is no program to run"));
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Driver, global: &Global) -> Result<Exit, Error> {
 }
 
 /// The node that was asked for, or the first, which is told where it is a choice.
-fn node(fleet: &Fleet, global: &Global) -> Result<String, Error> {
+fn node(fleet: &Fleet<Simulated>, global: &Global) -> Result<String, Error> {
     if let Some(node) = &global.node {
         return Ok(node.clone());
     }

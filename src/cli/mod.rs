@@ -13,11 +13,14 @@ mod fit;
 mod fleet;
 mod input;
 mod output;
+mod outside;
 mod plan;
 mod profiles;
 mod progress;
+mod simulated;
 mod status;
 mod suspend;
+mod this_node;
 mod trouble;
 mod validate;
 

@@ -6,15 +6,17 @@ use super::args::{Global, Output, Plan, SimFleet};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::Fleet;
+use super::fleet::{self, on};
 use super::output;
 
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
-    let fleet = Fleet::open(global)?;
-    let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
-    fleet.save()?;
+    let plan = on!(fleet::open(global, false)?, fleet => {
+        let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
+        fleet.save()?;
+        plan
+    });
     if let Some(path) = &args.out {
         let saved = std::fs::write(path, render::json::plan(&plan));
         saved.context(|| format!("the plan could not be saved in {}", path.display()))?;

@@ -7,23 +7,24 @@ use super::args::{Global, Output, Status};
 use super::context::{self, Picture};
 use super::error::Error;
 use super::exit::Exit;
-use super::fleet::Fleet;
+use super::fleet::{self, on};
 use super::output;
 use super::trouble;
 
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
-    let fleet = Fleet::open(global)?;
-    let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
-    fleet.save()?;
-    let tales = trouble::tales(&fleet, &plan)?;
-    output::print(&match global.output {
-        Output::Json => render::json::status(&desired, &observed, &plan, &tales),
-        Output::Text | Output::Wide => {
-            let text = render::status::status(&desired, &observed, &plan, context::style(global));
-            text + &tales.iter().map(Tale::text).collect::<String>()
+    output::print(&on!(fleet::open(global, false)?, fleet => {
+        let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
+        fleet.save()?;
+        let tales = trouble::tales(&fleet, &plan)?;
+        match global.output {
+            Output::Json => render::json::status(&desired, &observed, &plan, &tales),
+            Output::Text | Output::Wide => {
+                let text = render::status::status(&desired, &observed, &plan, context::style(global));
+                text + &tales.iter().map(Tale::text).collect::<String>()
+            }
         }
-    });
+    }));
     Ok(Exit::Done)
 }

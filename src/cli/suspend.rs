@@ -12,8 +12,9 @@ use crate::model::plan::FORMAT_VERSION;
 use super::args::{Global, Output, Resume, Suspend};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet, on};
 use super::output;
+use super::outside::Outside;
 use super::trouble;
 
 /// Stops reconciling nodes. One that is suspended already gets the new reason.
@@ -34,14 +35,21 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
     if all && global.node.is_some() {
         return Err(Error::usage("--fleet means every node, and --node some of them: say one of the two"));
     }
-    let fleet = Fleet::open(&Global { node: None, ..global.clone() })?;
-    let names = chosen(&fleet, global.node.as_deref())?;
+    on!(fleet::open(&Global { node: None, ..global.clone() }, true)?, fleet => set_on(&fleet, global, becomes))
+}
+
+fn set_on<O: Outside>(
+    fleet: &Fleet<O>,
+    global: &Global,
+    becomes: impl Fn(jiff::Timestamp) -> Option<Suspension>,
+) -> Result<Exit, Error> {
+    let names = chosen(fleet, global.node.as_deref())?;
     let now = becomes(fleet.time());
     let before = fleet.memory();
     let mut failed = BTreeMap::new();
     for name in names.iter().filter(|_| now.is_none()) {
-        let Some(failure) = trouble::story(&fleet, name)?.failure else { continue };
-        let journal = RefCell::new(trouble::open(&fleet, name)?);
+        let Some(failure) = trouble::story(fleet, name)?.failure else { continue };
+        let journal = RefCell::new(trouble::open(fleet, name)?);
         let forgiven = fleet.again(async || carry::forgive(&mut *journal.borrow_mut(), name, fleet.time()));
         forgiven.context(|| "the journal can't be written".to_owned())?;
         failed.insert(name, failure.why);
@@ -78,7 +86,7 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
 }
 
 /// The nodes that a name or glob means; without one, all.
-fn chosen(fleet: &Fleet, glob: Option<&str>) -> Result<Vec<String>, Error> {
+fn chosen<O: Outside>(fleet: &Fleet<O>, glob: Option<&str>) -> Result<Vec<String>, Error> {
     let all = fleet.nodes.keys();
     let Some(text) = glob else { return Ok(all.cloned().collect()) };
     let glob = GlobBuilder::new(text).backslash_escape(false).build();

@@ -10,10 +10,10 @@ use crate::model::{Desired, Digest, NodePlan, Observed, Plan, StepKind};
 use crate::ports::Journal as _;
 use crate::render::tale::{Ended, Tale};
 use crate::render::{self, Names};
-use crate::sim::fault::Faulty;
 
 use super::error::{Context as _, Error};
 use super::fleet::Fleet;
+use super::outside::Outside;
 
 /// Whose the journal of what belongs to no node is; no node is called so.
 pub(super) const CLUSTER: &str = "";
@@ -21,26 +21,23 @@ pub(super) const CLUSTER: &str = "";
 const LONGEST: usize = 100;
 
 /// A journal beside the state.
-pub(super) fn open(fleet: &Fleet, of: &str) -> Result<Faulty<FileJournal>, Error> {
-    let journal = FileJournal::open(&path(fleet, of)).context(|| "the journal can't be opened".to_owned())?;
-    Ok(Faulty::new(journal, fleet.meddler()))
+pub(super) fn open<O: Outside>(fleet: &Fleet<O>, of: &str) -> Result<O::Journal, Error> {
+    let file = FileJournal::open(&path(fleet, of)).context(|| "the journal can't be opened".to_owned())?;
+    Ok(fleet.outside.journal(file))
 }
 
-fn path(fleet: &Fleet, of: &str) -> PathBuf {
+fn path<O: Outside>(fleet: &Fleet<O>, of: &str) -> PathBuf {
     // A name may hold what leads to another folder, or be longer than a file's may.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let of = match of {
-        CLUSTER => String::new(),
-        of if of.len() <= LONGEST && of.chars().all(plain) => format!(".{of}"),
-        of => format!(".{}", Digest::of([of.as_bytes()]).short()),
-    };
-    let mut path = fleet.path.as_os_str().to_owned();
-    path.push(format!("{of}.journal"));
-    PathBuf::from(path)
+    fleet.outside.journal_path(&match of {
+        CLUSTER => ".journal".to_owned(),
+        of if of.len() <= LONGEST && of.chars().all(plain) => format!(".{of}.journal"),
+        of => format!(".{}.journal", Digest::of([of.as_bytes()]).short()),
+    })
 }
 
 /// What a node's journal tells; the default where there is none. Nothing is written.
-pub(super) fn story(fleet: &Fleet, of: &str) -> Result<Story, Error> {
+pub(super) fn story<O: Outside>(fleet: &Fleet<O>, of: &str) -> Result<Story, Error> {
     let path = path(fleet, of);
     let unreadable = || "the journal can't be read".to_owned();
     if !path.try_exists().context(unreadable)? {
@@ -52,7 +49,7 @@ pub(super) fn story(fleet: &Fleet, of: &str) -> Result<Story, Error> {
 }
 
 /// Empties the journals of a world that is no more; one that is not ours is left as it is, and told of when it is read.
-pub(super) fn forget(fleet: &Fleet) -> Result<(), Error> {
+pub(super) fn forget<O: Outside>(fleet: &Fleet<O>) -> Result<(), Error> {
     let all = fleet.nodes.keys().map(String::as_str).chain([CLUSTER]);
     let mut old = Vec::new();
     for (of, path) in all.map(|of| (of, path(fleet, of))).filter(|(_, path)| path.exists()) {
@@ -76,7 +73,12 @@ fn read(lines: &[String], of: &str, path: &Path) -> Result<Story, Error> {
 }
 
 /// Holds back what failed for good while nothing that it depends on has changed.
-pub(super) fn hold(plan: &mut Plan, desired: &Desired, observed: &Observed, fleet: &Fleet) -> Result<(), Error> {
+pub(super) fn hold<O: Outside>(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &Observed,
+    fleet: &Fleet<O>,
+) -> Result<(), Error> {
     for node in &mut plan.nodes {
         let Some((wanted, seen)) = desired.nodes.get(&node.name).zip(observed.nodes.get(&node.name)) else { continue };
         let story = story(fleet, &node.name)?;
@@ -90,11 +92,11 @@ pub(super) fn hold(plan: &mut Plan, desired: &Desired, observed: &Observed, flee
 }
 
 /// What became of each node's last run, where it did not come to a good end.
-pub(super) fn tales(fleet: &Fleet, plan: &Plan) -> Result<Vec<Tale>, Error> {
+pub(super) fn tales<O: Outside>(fleet: &Fleet<O>, plan: &Plan) -> Result<Vec<Tale>, Error> {
     plan.nodes.iter().filter_map(|node| tale(fleet, node).transpose()).collect()
 }
 
-fn tale(fleet: &Fleet, node: &NodePlan) -> Result<Option<Tale>, Error> {
+fn tale<O: Outside>(fleet: &Fleet<O>, node: &NodePlan) -> Result<Option<Tale>, Error> {
     let Story { over, done, open, undone, back, owed, failure } = story(fleet, &node.name)?;
     let ended = match (&failure, over) {
         (Some(_), _) => Ended::Failed,

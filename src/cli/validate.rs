@@ -1,18 +1,19 @@
 //! `sectile validate`: the whole tree, every error at once.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::{self, diagnostic};
+use crate::config::{self, Loaded, Tree, diagnostic};
 use crate::model::plan::FORMAT_VERSION;
 
 use super::args::{Global, Output, Validate};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::Fleet;
+use super::fleet::{self, Opened, on};
 use super::output;
 
-/// Checks what the tree says, and with simulated nodes also whether it fits what they have.
+/// Checks what the tree says, and with nodes that are there also whether it fits what they have.
 pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     let path = args.tree.path();
     let alone = global.sim.is_none() && global.gpus.is_none();
@@ -24,12 +25,10 @@ pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     if alone {
         output::print(&format!("The tree is sound: {files}, {}.\n", tree.revision));
         output::print("Not checked: whether the layouts fit the nodes' GPUs, and whether the bound workloads exist. ");
-        output::print("`--sim [FLEET.toml]` checks against simulated nodes.\n");
+        output::print("`--sim [FLEET.toml]` checks against simulated nodes, `--gpus nvml` against this one.\n");
         return Ok(Exit::Done);
     }
-    let fleet = Fleet::open(global)?;
-    let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
-    fleet.save()?;
+    let (plan, simulated) = against(&tree, &units, &loaded, global)?;
     let shared = &plan.cluster.blocked;
     let own = plan.nodes.iter().flat_map(|node| &node.blocked).filter(|block| !shared.contains(block));
     let blocks = own.chain(shared);
@@ -37,13 +36,29 @@ pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
     for block in blocks {
         text.push_str(&format!("{}: {}: {}\n  hint: {}\n", block.code, block.object, block.message, block.hint));
     }
-    let nodes = plan.nodes.len();
     if text.is_empty() {
-        output::print(&format!("The tree is sound, and fits {nodes} simulated nodes: {files}, {}.\n", tree.revision));
+        let nodes = if simulated { format!("{} simulated nodes", plan.nodes.len()) } else { "this node".to_owned() };
+        output::print(&format!("The tree is sound, and fits {nodes}: {files}, {}.\n", tree.revision));
         return Ok(Exit::Done);
     }
     output::print(&text);
     Ok(Exit::Blocked)
+}
+
+/// The plan of the nodes that are there, and whether they are simulated.
+fn against(
+    tree: &Tree,
+    units: &BTreeSet<String>,
+    loaded: &Loaded,
+    global: &Global,
+) -> Result<(crate::model::Plan, bool), Error> {
+    let opened = fleet::open(global, false)?;
+    let simulated = matches!(opened, Opened::Simulated(_));
+    on!(opened, fleet => {
+        let Picture { plan, .. } = context::look(tree, units, loaded, &fleet, &|_| {})?;
+        fleet.save()?;
+        Ok((plan, simulated))
+    })
 }
 
 /// The same for programs: what the tree alone says, and with simulated nodes what does not fit them (`null`: not asked,
@@ -59,9 +74,7 @@ fn json(path: &Path, global: &Global, alone: bool) -> Result<Exit, Error> {
         }
         Some(_) if alone => None,
         Some(tree) => {
-            let fleet = Fleet::open(global)?;
-            let Picture { plan, .. } = context::look(tree, &tree.units(), &loaded, &fleet, &|_| {})?;
-            fleet.save()?;
+            let (plan, _) = against(tree, &tree.units(), &loaded, global)?;
             let nodes = plan.nodes.into_iter().flat_map(|node| node.blocked);
             let blocked: Vec<_> = nodes.chain(plan.cluster.blocked).collect();
             exit = if blocked.is_empty() { Exit::Done } else { Exit::Blocked };

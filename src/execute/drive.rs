@@ -161,15 +161,15 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
 
     /// Who uses an instance now: its processes, and whoever was given one of its devices.
     async fn look_slot(&self, slot: &SlotRef) -> Port<Option<Known<Vec<User>>>> {
-        let Some(processes) = self.gpus.users(slot)? else { return Ok(None) };
+        let Some(instance) = self.gpus.at(slot)? else { return Ok(None) };
+        let processes = instance.all_users();
         let holders = Holders::ask(self.node, self.cluster, self.host, self.units).await?;
         let mut all = BTreeSet::new();
-        let devices = self.gpus.uuids(slot)?;
-        if devices.is_empty() {
+        if instance.compute.is_empty() {
             return Ok(Some(processes));
         }
-        for device in devices {
-            match holders.join(&device, &processes) {
+        for compute in &instance.compute {
+            match holders.join(&compute.uuid, &processes) {
                 Known::Known(users) => all.extend(users),
                 Known::Unknown => return Ok(Some(Known::Unknown)),
             }

@@ -36,14 +36,16 @@ impl<D: Driver> Gpus<D> {
         let place = self.place(slot)?;
         let gi = self.driver.create_gi_at(place.device, place.profile.id, slot.placement);
         let gi = gi.map_err(|code| failed(code, format!("creating {}", describe(slot))))?;
-        if let Err((mut error, clean)) = self.cut(&place, slot, gi, compute) {
-            let undone = if clean { self.driver.destroy_gi(gi) } else { Err(NvmlCode::InUse) };
-            if let Err(code) = undone {
-                error.message.push_str(&format!(", and the GPU instance could not be destroyed again ({code})"));
+        match self.cut(&place, slot, gi, compute) {
+            Ok(made) => self.uuids_of(slot, &made),
+            Err((mut error, clean)) => {
+                let undone = if clean { self.driver.destroy_gi(gi) } else { Err(NvmlCode::InUse) };
+                if let Err(code) = undone {
+                    error.message.push_str(&format!(", and the GPU instance could not be destroyed again ({code})"));
+                }
+                Err(error)
             }
-            return Err(error);
         }
-        self.uuids(slot)
     }
 
     /// Destroys an instance, its compute instances first; nothing where it is gone.
@@ -66,8 +68,19 @@ impl<D: Driver> Gpus<D> {
         }
         let device = self.device(uuid)?;
         let words = if on { "on" } else { "off" };
-        let status = self.driver.set_mig_mode(device, on);
-        let status = status.map_err(|code| failed(code, format!("switching MIG mode {words} on {uuid}")))?;
+        let status = match self.driver.set_mig_mode(device, on) {
+            Ok(status) => status,
+            Err(code) => {
+                let mut error = failed(code, format!("switching MIG mode {words} on {uuid}"));
+                // What failed may be pending all the same, and would strike at the next reboot.
+                if self.mode(uuid).is_ok_and(|then| then.pending == on && then.current != on) {
+                    let back = self.driver.set_mig_mode(device, !on);
+                    let what = if back.is_ok() { "and was set back" } else { "and could not be set back" };
+                    error.message.push_str(&format!(", which was left pending {what}"));
+                }
+                return Err(error);
+            }
+        };
         if status != NvmlCode::Success {
             return Ok(Mode::Pending(status));
         }
@@ -91,14 +104,20 @@ impl<D: Driver> Gpus<D> {
         Ok(())
     }
 
-    /// Creates compute instances in a GPU instance. A failure takes back those that were made, and tells whether all
+    /// Creates compute instances in a GPU instance: them. A failure takes back those that were made, and tells whether all
     /// of them could be.
-    fn cut(&self, place: &Place, slot: &SlotRef, gi: Gi, compute: &[ComputeName]) -> Result<(), (PortError, bool)> {
+    fn cut(
+        &self,
+        place: &Place,
+        slot: &SlotRef,
+        gi: Gi,
+        compute: &[ComputeName],
+    ) -> Result<Vec<Ci>, (PortError, bool)> {
         let fail = |code, what: String| failed(code, format!("{what} in {}", describe(slot)));
         if compute.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let profiles = self.compute_profiles(gi);
+        let profiles = self.compute_profiles(gi, &slot.gpu, &place.profile);
         let profiles = profiles.map_err(|code| (fail(code, "asking the compute profiles".to_owned()), true))?;
         let mut made: Vec<Ci> = Vec::new();
         for name in compute {
@@ -112,7 +131,7 @@ impl<D: Driver> Gpus<D> {
                 }
             }
         }
-        Ok(())
+        Ok(made)
     }
 }
 

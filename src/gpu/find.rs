@@ -33,10 +33,13 @@ impl<D: Driver> Gpus<D> {
     pub(super) fn place(&self, slot: &SlotRef) -> Port<Place> {
         let fail = |code, what: &str| failed(code, format!("{what} {}", slot.gpu));
         let device = self.device(&slot.gpu)?;
-        let (mode, _) = self.driver.mig_mode(device).map_err(|code| fail(code, "asking the MIG mode of"))?;
-        let name = self.driver.name(device).map_err(|code| fail(code, "asking the name of"))?;
-        let profiles = self.profiles(device, &slot.gpu, mode, catalogue::by_name(&name));
-        let profiles = profiles.map_err(|code| fail(code, "asking the profiles of"))?;
+        let mut profiles = self.remembered(&slot.gpu);
+        if profiles.is_none() {
+            let (mode, _) = self.driver.mig_mode(device).map_err(|code| fail(code, "asking the MIG mode of"))?;
+            let name = self.driver.name(device).map_err(|code| fail(code, "asking the name of"))?;
+            let asked = self.profiles(device, &slot.gpu, mode, catalogue::by_name(&name));
+            profiles = asked.map_err(|code| fail(code, "asking the profiles of"))?;
+        }
         let profile = profiles.as_ref().and_then(|Profiles { geometry, .. }| geometry.resolve(slot.profile));
         let Some((profile, _)) = profile else {
             return Err(fail(NvmlCode::NotSupported, &format!("finding profile {} of", slot.profile)));
@@ -50,15 +53,15 @@ impl<D: Driver> Gpus<D> {
 
     /// The instance of a slot; `None` where there is none, with MIG mode off too.
     pub(super) fn find(&self, slot: &SlotRef) -> Port<Option<(Place, Found)>> {
-        let device = self.device(&slot.gpu)?;
-        let mode = self.driver.mig_mode(device);
-        let mode = mode.map_err(|code| failed(code, format!("asking the MIG mode of {}", slot.gpu)))?;
-        if !mode.0 {
+        // What a GPU can be cut into is remembered from when MIG mode was on; else that must be seen first.
+        if self.remembered(&slot.gpu).is_none() && !self.mode(&slot.gpu)?.current {
             return Ok(None);
         }
         let place = self.place(slot)?;
-        let found = self.instances_of(place.device, place.profile.id, |at| at == slot.placement);
-        let found = found.map_err(|code| failed(code, format!("looking for {}", describe(slot))))?;
+        let found = match self.instances_of(place.device, &slot.gpu, &place.profile, |at| at == slot.placement) {
+            Err(NvmlCode::NotSupported) if !self.mode(&slot.gpu)?.current => return Ok(None),
+            found => found.map_err(|code| failed(code, format!("looking for {}", describe(slot))))?,
+        };
         Ok(found.into_iter().next().map(|(found, _)| (place, found)))
     }
 
@@ -66,26 +69,32 @@ impl<D: Driver> Gpus<D> {
     pub(super) fn instances_of(
         &self,
         device: Device,
-        profile_id: u32,
+        uuid: &str,
+        profile: &GpuProfile,
         rule: impl Fn(Placement) -> bool,
     ) -> Nvml<Vec<(Found, Placement)>> {
         let mut found = Vec::new();
-        for gi in self.driver.gpu_instances(device, profile_id)? {
+        for gi in self.driver.gpu_instances(device, profile.id)? {
             let info = self.driver.gi_info(gi)?;
             if rule(info.placement) {
-                let compute = self.compute_of(gi)?;
+                let compute = self.compute_of(gi, uuid, profile)?;
                 found.push((Found { gi, gi_id: info.id, compute }, info.placement));
             }
         }
         Ok(found)
     }
 
-    /// The compute instances of a GPU instance, ascending by id.
-    pub(super) fn compute_of(&self, gi: Gi) -> Nvml<Vec<FoundCompute>> {
-        let mut found = Vec::new();
-        for profile in self.compute_profiles(gi)? {
+    /// The compute instances of a GPU instance, ascending by id. The largest are looked for first, and once they fill
+    /// the GPU instance there are no others.
+    fn compute_of(&self, gi: Gi, uuid: &str, of: &GpuProfile) -> Nvml<Vec<FoundCompute>> {
+        let (mut found, mut slices) = (Vec::new(), 0);
+        for profile in self.compute_profiles(gi, uuid, of)?.iter() {
+            if slices >= of.slices {
+                break;
+            }
             for ci in self.driver.compute_instances(gi, profile.id)? {
                 let info = self.driver.ci_info(ci)?;
+                slices += profile.slice_count;
                 found.push(FoundCompute { ci, info, profile: profile.clone() });
             }
         }
@@ -115,20 +124,30 @@ impl<D: Driver> Gpus<D> {
         Ok(GpuInstance { profile: slot.profile, placement: slot.placement, gi_id: found.gi_id, compute, users })
     }
 
-    /// Who uses the instance of a slot right now; `None`: there is no such instance.
-    pub fn users(&self, slot: &SlotRef) -> Port<Option<Known<Vec<User>>>> {
+    /// The instance of a slot as it is right now, with who uses it; `None`: there is no such instance.
+    pub fn at(&self, slot: &SlotRef) -> Port<Option<GpuInstance>> {
         let Some((place, found)) = self.find(slot)? else { return Ok(None) };
         let mut gaps = Vec::new();
-        let on_gpu = self.processes_or_gap(place.device, &slot.gpu, &mut gaps);
+        // Where compute instances fill it, whoever is on it is on one of them, and the whole GPU need not be asked.
+        let slices: u32 = found.compute.iter().map(|compute| compute.profile.slice_count).sum();
+        let on_gpu = match slices >= place.profile.slices {
+            true => Known::Known(Vec::new()),
+            false => self.processes_or_gap(place.device, &slot.gpu, &mut gaps),
+        };
         let instance = self.instance(slot, &found, &on_gpu, &mut gaps);
-        let instance = instance.map_err(|code| failed(code, format!("asking who uses {}", describe(slot))))?;
-        Ok(Some(instance.all_users()))
+        instance.map(Some).map_err(|code| failed(code, format!("asking who uses {}", describe(slot))))
+    }
+
+    /// Who uses the instance of a slot right now; `None`: there is no such instance.
+    pub fn users(&self, slot: &SlotRef) -> Port<Option<Known<Vec<User>>>> {
+        Ok(self.at(slot)?.map(|instance| instance.all_users()))
     }
 
     /// UUIDs of the MIG devices of a slot, ascending by compute instance; an error where there is no such instance.
     pub fn uuids(&self, slot: &SlotRef) -> Port<Vec<String>> {
         let (_, found) = self.find(slot)?.ok_or_else(|| missing(slot))?;
-        self.uuids_of(slot, &found.compute)
+        let uuids: Nvml<Vec<String>> = found.compute.iter().map(|c| self.driver.uuid(c.info.device)).collect();
+        uuids.map_err(|code| failed(code, format!("asking the UUIDs of {}", describe(slot))))
     }
 
     /// Processes on a GPU as a whole.
@@ -143,8 +162,10 @@ impl<D: Driver> Gpus<D> {
         id.map_err(|code| failed(code, format!("asking the PCI bus id of {uuid}")))
     }
 
-    pub(super) fn uuids_of(&self, slot: &SlotRef, compute: &[FoundCompute]) -> Port<Vec<String>> {
-        let uuids: Nvml<Vec<String>> = compute.iter().map(|compute| self.driver.uuid(compute.info.device)).collect();
+    /// UUIDs of compute instances, by their own devices: to walk all MIG devices of a GPU takes seconds under load.
+    pub(super) fn uuids_of(&self, slot: &SlotRef, compute: &[Ci]) -> Port<Vec<String>> {
+        let uuid = |ci: &Ci| self.driver.uuid(self.driver.ci_info(*ci)?.device);
+        let uuids: Nvml<Vec<String>> = compute.iter().map(uuid).collect();
         uuids.map_err(|code| failed(code, format!("asking the UUIDs of {}", describe(slot))))
     }
 }

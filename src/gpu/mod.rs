@@ -11,12 +11,15 @@ mod profiles;
 mod users;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::change::Mode;
 use self::profiles::Profiles;
 use crate::model::{Gap, ObservedGpu};
-use crate::ports::{Driver, NvmlCode, PortError};
+use crate::ports::{CiProfileInfo, Driver, NvmlCode, PortError};
+
+/// By a GPU's UUID and the id of a profile of its GPU instances.
+type ComputeProfiles = BTreeMap<(String, u32), Arc<[CiProfileInfo]>>;
 
 /// The GPUs of one driver.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Gpus<D: Driver> {
     driver: D,
     /// What each GPU can be cut into, by UUID, once the driver told.
     profiles: Mutex<BTreeMap<String, Profiles>>,
+    /// What its instances can be cut into, by UUID and profile, those with the most slices first.
+    compute: Mutex<ComputeProfiles>,
     /// Who each GPU is, by index, since a GPU that is lost no longer tells.
     seen: Mutex<BTreeMap<u32, ObservedGpu>>,
 }
@@ -31,7 +36,7 @@ pub struct Gpus<D: Driver> {
 impl<D: Driver> Gpus<D> {
     /// An adapter over that driver.
     pub fn new(driver: D) -> Self {
-        Gpus { driver, profiles: Mutex::default(), seen: Mutex::default() }
+        Gpus { driver, profiles: Mutex::default(), compute: Mutex::default(), seen: Mutex::default() }
     }
 
     /// The driver below.

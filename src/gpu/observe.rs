@@ -120,7 +120,7 @@ impl<D: Driver> Gpus<D> {
                 }
             }
             for profile in &profiles.geometry.profiles {
-                for (found, placement) in self.instances_of(device, profile.id, |_| true)? {
+                for (found, placement) in self.instances_of(device, &gpu.uuid, profile, |_| true)? {
                     let slot = SlotRef { gpu: gpu.uuid.clone(), profile: profile.name, placement };
                     let instance: GpuInstance = self.instance(&slot, &found, &on_gpu, gaps)?;
                     gpu.instances.push(instance);

@@ -49,8 +49,8 @@ impl<D: Driver> Gpus<D> {
         mode: bool,
         board: Option<&Board>,
     ) -> Nvml<Option<Profiles>> {
-        if let Some(profiles) = locked(&self.profiles).get(uuid) {
-            return Ok(Some(profiles.clone()));
+        if let Some(profiles) = self.remembered(uuid) {
+            return Ok(Some(profiles));
         }
         let told = self.enumerate_profiles(device, uuid, board);
         match told {
@@ -65,6 +65,11 @@ impl<D: Driver> Gpus<D> {
             }
             told => told,
         }
+    }
+
+    /// What the driver once told of a GPU.
+    pub(super) fn remembered(&self, uuid: &str) -> Option<Profiles> {
+        locked(&self.profiles).get(uuid).cloned()
     }
 
     fn enumerate_profiles(&self, device: Device, uuid: &str, board: Option<&Board>) -> Nvml<Option<Profiles>> {
@@ -120,10 +125,18 @@ impl<D: Driver> Gpus<D> {
         }))
     }
 
-    /// Profiles of the compute instances of a GPU instance.
-    pub(super) fn compute_profiles(&self, gi: Gi) -> Nvml<Vec<CiProfileInfo>> {
+    /// Profiles of the compute instances of a GPU instance, those with the most slices and multiprocessors first.
+    pub(super) fn compute_profiles(&self, gi: Gi, uuid: &str, of: &GpuProfile) -> Nvml<Arc<[CiProfileInfo]>> {
+        let key = (uuid.to_owned(), of.id);
+        if let Some(profiles) = locked(&self.compute).get(&key) {
+            return Ok(Arc::clone(profiles));
+        }
         let found = enumerate(|index| self.driver.ci_profile(gi, index))?;
-        Ok(found.into_iter().map(|(_, info)| info).collect())
+        let mut profiles: Vec<_> = found.into_iter().map(|(_, info)| info).collect();
+        profiles.sort_by_key(|info| std::cmp::Reverse((info.slice_count, info.multiprocessor_count)));
+        let profiles: Arc<[CiProfileInfo]> = profiles.into();
+        locked(&self.compute).insert(key, Arc::clone(&profiles));
+        Ok(profiles)
     }
 }
 

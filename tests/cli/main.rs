@@ -14,6 +14,7 @@ mod readme;
 mod sandbox;
 mod saved;
 mod suspend;
+mod this_node;
 mod trouble;
 mod usage;
 mod validate;

@@ -11,7 +11,6 @@ use sectile::model::{ObservedCluster, Pod};
 use sectile::ports::{Clock, Cluster, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
-use sectile::sim::driver::SimDriver;
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::lock;
@@ -21,6 +20,7 @@ use super::defects::{bare, layout, node, run, stateful, unit, words};
 use super::faulty::Faulty;
 use super::fleets::Run;
 use super::ready::budget;
+use crate::door::TestDriver;
 
 /// What becomes of a call.
 #[derive(Clone, Copy)]
@@ -155,7 +155,7 @@ impl Default for Trouble {
 fn carry_out(run: &Run, trouble: Trouble) -> Outcome {
     let (desired, observed, plan) = run.plan();
     let world = || run.world.clone();
-    let faulty = Faulty::new(SimDriver::new(world(), "n"));
+    let faulty = Faulty::new(TestDriver::new(world(), "n"));
     if let Some((call, code)) = trouble.driver {
         faulty.fail(call, 0, 1, code);
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use sectile::model::{Placement, User, catalogue};
 use sectile::ports::{Ci, Device, Driver, Gi, Nvml, NvmlCode};
-use sectile::sim::driver::SimDriver;
 use sectile::sim::world::{SimCommand, SimProcess, SimUnit};
 use sectile::sim::{Shared, lock};
 
+use crate::door::{TestDriver, by_library};
 use crate::support::{NODE, hardware, pod_holding, root};
 
-fn one(board: &str) -> (Shared, SimDriver, Device) {
+fn one(board: &str) -> (Shared, TestDriver, Device) {
     let world = hardware(&[(board, true)]);
     let driver = root(&world);
     let device = driver.device_by_index(0).unwrap();
@@ -41,7 +41,7 @@ fn at(start: u32, size: u32) -> Placement {
 }
 
 /// A GPU instance at a start, with the compute instance that fills it.
-fn filled(driver: &SimDriver, device: Device, board: &str, name: &str, start: u32) -> (Gi, Ci) {
+fn filled(driver: &TestDriver, device: Device, board: &str, name: &str, start: u32) -> (Gi, Ci) {
     let geometry = catalogue::by_id(board).unwrap().geometry().unwrap();
     let (profile, _) = geometry.resolve(name.parse().unwrap()).unwrap();
     let gi = driver.create_gi_at(device, profile.id, at(start, profile.size)).unwrap();
@@ -238,24 +238,26 @@ fn with_mig_mode_off_nothing_is_supported() {
 fn what_needs_root_is_refused_to_others() {
     let (world, driver, device) = one(H100);
     let (gi, ci) = filled(&driver, device, H100, "2g", 0);
-    let user = SimDriver::unprivileged(world.clone(), NODE);
+    let uuid = driver.uuid(driver.ci_info(ci).unwrap().device);
+    let user = TestDriver::unprivileged(world.clone(), NODE);
     let no = NvmlCode::NoPermission;
+    // Handles are of one process, and another's gets none of an instance without rights.
+    let device = user.device_by_index(0).unwrap();
+    if !by_library() {
+        assert_eq!(user.destroy_gi(gi), Err(no));
+        assert_eq!(user.create_ci(gi, 0), Err(no));
+        assert_eq!(user.destroy_ci(ci), Err(no));
+        assert_eq!(user.compute_instances(gi, 1), Err(no));
+    }
     assert_eq!(user.set_mig_mode(device, false), Err(no));
     assert_eq!(user.create_gi(device, 19), Err(no));
     assert_eq!(user.create_gi_at(device, 19, at(6, 1)), Err(no));
-    assert_eq!(user.destroy_gi(gi), Err(no));
-    assert_eq!(user.create_ci(gi, 0), Err(no));
-    assert_eq!(user.destroy_ci(ci), Err(no));
     assert_eq!(user.gpu_instances(device, 14), Err(no));
     assert_eq!(user.gi_by_id(device, 3), Err(no));
-    assert_eq!(user.compute_instances(gi, 1), Err(no));
     assert_eq!(user.gi_possible_placements(device, 19), Err(no));
     assert_eq!(user.gi_remaining_capacity(device, 19), Err(no));
     assert_eq!(user.mig_mode(device), Ok((true, true)));
-    assert_eq!(
-        user.uuid(user.mig_device_by_index(device, 0).unwrap()),
-        driver.uuid(driver.ci_info(ci).unwrap().device)
-    );
+    assert_eq!(user.uuid(user.mig_device_by_index(device, 0).unwrap()), uuid);
     assert!(lock(&world).ledger.is_empty());
 }
 
@@ -550,9 +552,10 @@ fn processes_are_told_for_the_instance_and_for_the_gpu_only_to_root() {
     let seen = driver.compute_processes(mig).unwrap();
     assert_eq!((seen[0].pid, seen[0].gpu_instance_id, seen[0].compute_instance_id), (7, Some(3), Some(0)));
     assert_eq!(driver.compute_processes(device), Ok(seen));
-    assert_eq!(SimDriver::unprivileged(world, NODE).compute_processes(device), Ok(vec![]));
     assert_eq!(driver.process_name(7).as_deref(), Ok("x"));
     assert_eq!(driver.process_name(8), Err(NvmlCode::NotFound));
+    let user = TestDriver::unprivileged(world, NODE);
+    assert_eq!(user.compute_processes(user.device_by_index(0).unwrap()), Ok(vec![]));
 }
 
 proptest::proptest! {

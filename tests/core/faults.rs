@@ -10,7 +10,6 @@ use sectile::model::observed::PodPhase;
 use sectile::model::{NodeState, StepKind};
 use sectile::ports::{Cluster, Driver, Host, Journal, NvmlCode};
 use sectile::sim::cluster::SimCluster;
-use sectile::sim::driver::SimDriver;
 use sectile::sim::fault::{CALLS, Fate, Fault, Faulty, PortKind, port_of};
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
@@ -19,6 +18,7 @@ use sectile::sim::world::SimUnit;
 
 use super::defects::{bare, layout, node, run, stateful, unit};
 use super::fleets::{Killed, Run};
+use crate::door::TestDriver;
 
 /// The n-th call of that name has that fate.
 fn once(run: &Run, call: &'static str, nth: u32, fate: Fate) {
@@ -56,7 +56,7 @@ fn a_fault_strikes_when_and_as_often_as_it_says() {
     let run = run(&node("n", &["0:1g.10gb"]), &[layout("n", &["1g.10gb"])], "");
     let fate = Fate::Fails("IN_USE".to_owned());
     lock(&run.world).faults = vec![Fault { call: "device_count".to_owned(), nth: 2, times: 2, fate, seen: 0 }];
-    let driver = Faulty::new(SimDriver::new(run.world.clone(), "n"), run.world.clone());
+    let driver = Faulty::new(TestDriver::new(run.world.clone(), "n"), run.world.clone());
     let told: Vec<_> = (0..5).map(|_| driver.device_count()).collect();
     assert_eq!(told, [Ok(1), Err(NvmlCode::InUse), Err(NvmlCode::InUse), Ok(1), Ok(1)]);
     assert_eq!(lock(&run.world).faults[0].seen, 5);
@@ -91,7 +91,7 @@ fn a_call_that_nobody_can_leave_gives_up_by_itself() {
     let fault = |call: &str, fate| Fault { call: call.to_owned(), nth: 1, times: 1, fate, seen: 0 };
     lock(&run.world).faults = vec![fault("device_count", Fate::Hangs), fault("append", Fate::Swallows)];
     let began = lock(&run.world).clock_ms;
-    let driver = Faulty::new(SimDriver::new(run.world.clone(), "n"), run.world.clone());
+    let driver = Faulty::new(TestDriver::new(run.world.clone(), "n"), run.world.clone());
     assert_eq!(driver.device_count(), Err(NvmlCode::Timeout));
     let mut journal = Faulty::new(MemoryJournal::default(), run.world.clone());
     assert_eq!(journal.append("x").unwrap_err().code, "timed-out");
@@ -110,7 +110,7 @@ fn every_call_has_its_port_and_every_port_but_the_clock_its_codes() {
         assert_eq!((again(true), again(false)), (*port != PortKind::Clock, *port != PortKind::Clock), "{port:?}");
     }
     assert_eq!(NvmlCode::GpuIsLost.constant(), "GPU_IS_LOST");
-    assert_eq!(NvmlCode::ERRORS.len(), 18);
+    assert_eq!(NvmlCode::ERRORS.len(), 19);
     let host = |fate| {
         let run = run(&node("n", &["0:1g.10gb"]), &[layout("n", &["1g.10gb"])], "");
         let call = "units".to_owned();

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use sectile::model::Placement;
 use sectile::ports::*;
-use sectile::sim::driver::SimDriver;
+
+use crate::door::TestDriver;
 
 /// The simulated driver, where chosen calls fail once or for good.
 pub(crate) struct Faulty {
-    inner: SimDriver,
+    inner: TestDriver,
     /// By the call's name: how many calls pass, how many fail then, and with what.
     plan: Mutex<BTreeMap<&'static str, (u32, u32, NvmlCode)>>,
     /// The index of a profile with a name that nobody understands.
@@ -17,7 +18,7 @@ pub(crate) struct Faulty {
 }
 
 impl Faulty {
-    pub(crate) fn new(inner: SimDriver) -> Self {
+    pub(crate) fn new(inner: TestDriver) -> Self {
         Faulty { inner, plan: Mutex::default(), odd_profile: None }
     }
 

@@ -15,17 +15,18 @@ use sectile::plan;
 use sectile::ports::{Clock as _, Cluster as _, Journal, Port, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
-use sectile::sim::driver::SimDriver;
 use sectile::sim::fault::{Fate, Faulty, Meddler};
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::{Shared, fleet, lock};
 
+use crate::door::TestDriver;
+
 /// A simulated fleet and a tree for it.
 pub(crate) struct Run {
     pub(crate) world: Shared,
     pub(crate) tree: Tree,
-    pub(crate) nodes: Vec<(String, Gpus<SimDriver>)>,
+    pub(crate) nodes: Vec<(String, Gpus<TestDriver>)>,
     /// By node.
     pub(crate) journals: RefCell<BTreeMap<String, SharedJournal>>,
     pub(crate) meddling: Meddling,
@@ -56,7 +57,7 @@ impl Run {
     /// Of a world and a tree for it.
     pub(crate) fn of(world: Shared, tree: Tree) -> Run {
         let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
-        let gpus = |name: String| (name.clone(), Gpus::new(SimDriver::new(world.clone(), name)));
+        let gpus = |name: String| (name.clone(), Gpus::new(TestDriver::new(world.clone(), name)));
         let nodes = names.into_iter().map(gpus).collect();
         let meddling = Meddling { world: world.clone(), hook: Rc::new(RefCell::new(Rc::new(|_| Fate::Passes))) };
         Run { world, tree, nodes, journals: RefCell::default(), meddling }
@@ -173,7 +174,7 @@ impl Run {
         let cluster = Faulty::new(self.cluster(), meddling());
         let clock = Faulty::new(SimClock { world: self.world.clone() }, meddling());
         let host = Faulty::new(SimHost { world: self.world.clone(), node: node.to_owned() }, meddling());
-        let gpus = Gpus::new(Faulty::new(SimDriver::new(self.world.clone(), node), meddling()));
+        let gpus = Gpus::new(Faulty::new(TestDriver::new(self.world.clone(), node), meddling()));
         let units: BTreeSet<String> = self.tree.units();
         run(&Ports {
             node,
@@ -260,7 +261,7 @@ impl Run {
 /// The outside of one simulated node, where anything can go wrong.
 type NodePorts<'a> = Ports<
     'a,
-    Faulty<SimDriver, Meddling>,
+    Faulty<TestDriver, Meddling>,
     Faulty<SimCluster, Meddling>,
     Faulty<SimHost, Meddling>,
     Faulty<SimClock, Meddling>,

@@ -1,13 +1,16 @@
 //! The adapter from a driver to the model, on the simulated driver.
 
+use std::cell::Cell;
+
 use sectile::gpu::{Gpus, Mode};
 use sectile::model::plan::SlotRef;
 use sectile::model::{ComputeName, Known, Placement, User, catalogue};
 use sectile::ports::{Driver, NvmlCode};
-use sectile::sim::driver::SimDriver;
+use sectile::sim::fault::{Fate, Meddler};
 use sectile::sim::world::{SimGpu, SimProcess};
 use sectile::sim::{Shared, lock};
 
+use crate::door::TestDriver;
 use crate::faulty::Faulty;
 use crate::support::{NODE, hardware, root};
 
@@ -98,7 +101,7 @@ fn with_mig_mode_off_the_catalogue_helps_out() {
     assert!(!seen[0].mig.resetless);
     // Hopper's driver answers by itself, but placements take root.
     let world = hardware(&[(H100, false)]);
-    let unprivileged = Gpus::new(SimDriver::unprivileged(world, NODE));
+    let unprivileged = Gpus::new(TestDriver::unprivileged(world, NODE));
     assert_eq!(unprivileged.observe().unwrap().0[0].geometry, catalogue::by_id(H100).unwrap().shared_geometry());
 }
 
@@ -113,7 +116,7 @@ fn a_board_that_nobody_knows_has_no_geometry_and_a_gap() {
 #[test]
 fn without_rights_observing_instances_is_an_error_and_not_an_empty_list() {
     let world = hardware(&[(H100, true)]);
-    let error = Gpus::new(SimDriver::unprivileged(world, NODE)).observe().unwrap_err();
+    let error = Gpus::new(TestDriver::unprivileged(world, NODE)).observe().unwrap_err();
     assert_eq!((error.transient, error.code.as_str()), (false, "Insufficient Permissions"));
 }
 
@@ -273,7 +276,7 @@ fn users_are_looked_at_afresh() {
     assert_eq!(gpus.users(&two), Ok(Some(users(&[]))));
     change(&world, |gpu| gpu.instances[0].compute[1].processes.push(process(7)));
     assert_eq!(gpus.users(&two), Ok(Some(users(&["process:7/python3"]))));
-    gpus.driver().fail("compute_processes", 2, 1, NvmlCode::Timeout);
+    gpus.driver().fail("compute_processes", 1, 1, NvmlCode::Timeout);
     assert_eq!(gpus.users(&two), Ok(Some(Known::Unknown)));
     let (_, off) = one(A100, false);
     assert_eq!(off.users(&slot("2g.10gb", 0, 2)), Ok(None), "with MIG mode off there is none");
@@ -297,6 +300,28 @@ fn mode_switches_tell_what_is_in_force() {
     let error = gpus.set_mode("GPU-0", false).unwrap_err();
     assert_eq!((error.transient, error.code.as_str()), (true, "In use by another client"));
     assert_eq!(gpus.mode("GPU-9").unwrap_err().code, "Not Found");
+}
+
+/// Loses the answer to the first switch of a mode.
+#[derive(Default)]
+struct Loses(Cell<bool>);
+
+impl Meddler for Loses {
+    fn fate(&self, call: &'static str) -> Fate {
+        let first = call == "set_mig_mode" && !self.0.replace(true);
+        if first { Fate::Loses("UNKNOWN".to_owned()) } else { Fate::Passes }
+    }
+    fn pass(&self, _: i64) {}
+}
+
+#[test]
+fn a_mode_that_failed_and_is_pending_all_the_same_is_set_back() {
+    let world = hardware(&[(A100, false)]);
+    change(&world, |gpu| gpu.processes.push(process(7)));
+    let gpus = Gpus::new(sectile::sim::fault::Faulty::new(root(&world), Loses::default()));
+    let error = gpus.set_mode("GPU-0", true).unwrap_err();
+    assert!(error.message.ends_with("which was left pending and was set back"), "{error}");
+    assert!(!gpus.mode("GPU-0").unwrap().pending);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod apply;
 mod bombs;
+mod calls;
 mod catalogue;
 mod cluster;
 mod config_bad;
@@ -19,6 +20,7 @@ mod defects;
 mod defects_check;
 mod defects_parts;
 mod defects_run;
+mod door;
 mod drive;
 mod driver;
 mod export;
@@ -33,6 +35,7 @@ mod gpu_adapter;
 mod host;
 mod inputs;
 mod journal;
+mod library;
 mod life;
 mod manual;
 mod memory;
@@ -58,3 +61,4 @@ mod scale;
 mod state;
 mod story;
 mod support;
+mod watch;

@@ -12,12 +12,12 @@ use sectile::ports::{Clock as _, Cluster as _};
 use sectile::render::text;
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
-use sectile::sim::driver::SimDriver;
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::{Shared, fleet, lock};
 
 use crate::config_good::{LAYOUT, POLICY, tree};
+use crate::door::TestDriver;
 use crate::ready::{ready, shared};
 
 /// The fleet of the product's page.
@@ -104,7 +104,7 @@ max_unavailable = 1
 "#;
 
 struct Node {
-    gpus: Gpus<SimDriver>,
+    gpus: Gpus<TestDriver>,
     host: SimHost,
 }
 
@@ -123,7 +123,7 @@ impl House {
     fn of(world: Shared, tree: Tree) -> Self {
         let names: Vec<String> = lock(&world).nodes.keys().cloned().collect();
         let node = |name: String| {
-            let gpus = Gpus::new(SimDriver::new(world.clone(), &name));
+            let gpus = Gpus::new(TestDriver::new(world.clone(), &name));
             let host = SimHost { world: world.clone(), node: name.clone() };
             (name, Node { gpus, host })
         };

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use sectile::model::Digest;
 use sectile::model::observed::PodPhase;
 use sectile::sim::Shared;
-use sectile::sim::driver::SimDriver;
 use sectile::sim::world::{SimGpu, SimNode, SimPod, World};
+
+use crate::door::TestDriver;
 
 /// The node of [`hardware`].
 pub(crate) const NODE: &str = "n1";
@@ -47,8 +48,8 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
 }
 
 /// The node's driver, called by root.
-pub(crate) fn root(world: &Shared) -> SimDriver {
-    SimDriver::new(world.clone(), NODE)
+pub(crate) fn root(world: &Shared) -> TestDriver {
+    TestDriver::new(world.clone(), NODE)
 }
 
 /// A pod on the node that holds a device.

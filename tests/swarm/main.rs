@@ -17,6 +17,8 @@
 )]
 #![allow(dead_code, reason = "the modules shared with the other tests offer more than is needed here")]
 
+#[path = "../core/door.rs"]
+mod door;
 #[path = "../core/fleets.rs"]
 mod fleets;
 mod hazards;

@@ -1,0 +1,63 @@
+//! What commands need of the outside, be it simulated or real.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use crate::gpu::Gpus;
+use crate::host::journal::FileJournal;
+use crate::model::{Known, Memory};
+use crate::ports::{Clock, Cluster, Driver, Host, Journal, PortError};
+
+use super::error::Error;
+
+/// Where the nodes of a command are.
+pub(super) trait Outside: Sized {
+    /// The driver of a node.
+    type Driver: Driver + Debug;
+    /// The cluster.
+    type Cluster: Cluster + Debug;
+    /// The host of a node.
+    type Host: Host + Debug;
+    /// Time.
+    type Clock: Clock + Debug;
+    /// Where it is written what is about to be done.
+    type Journal: Journal;
+    /// What messages call it.
+    const WORDS: &'static str;
+    /// Whether nothing real can come to harm, so that nobody is asked.
+    const SIMULATED: bool;
+
+    /// A node's labels, where no cluster tells them.
+    fn labels(&self, node: &str) -> Known<BTreeMap<String, String>>;
+    /// Works with what is remembered.
+    fn memory<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T;
+    /// Keeps what is remembered.
+    fn save(&self) -> Result<(), Error>;
+    /// What is still to be done where everything ends at once.
+    fn last_words(&self) -> Box<dyn Fn() + Send>;
+    /// Waits for a future; `None`: it would wait where nothing may.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T>;
+    /// Where a journal is kept, whose name ends with `name`.
+    fn journal_path(&self, name: &str) -> PathBuf;
+    /// A journal, of a file.
+    fn journal(&self, file: FileJournal) -> Self::Journal;
+
+    /// How many destroy calls hit an instance that somebody held, where that is counted. Sectile's own care keeps it
+    /// at zero.
+    fn ledger(&self) -> usize {
+        0
+    }
+
+    /// What to do about a call that failed.
+    fn advice(error: &PortError) -> Option<&'static str> {
+        let _ = error;
+        None
+    }
+
+    /// The call that the driver of a node does not come back from.
+    fn hangs(gpus: &Gpus<Self::Driver>) -> Option<&'static str> {
+        let _ = gpus;
+        None
+    }
+}

@@ -1,0 +1,172 @@
+//! What is remembered of this node between commands, in a folder that one change at a time may use.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Memory;
+use crate::ports::{Port, PortError};
+
+/// Raised when an older program could not read what a newer one writes.
+const FORMAT_VERSION: u32 = 1;
+const FILE: &str = "memory.json";
+const LOCK: &str = "lock";
+
+/// The head is read first, so that another version's memory is not taken for damage.
+#[derive(Deserialize)]
+struct Head {
+    format_version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Whole {
+    format_version: u32,
+    memory: Memory,
+}
+
+/// The folder's memory, read when it is opened.
+#[derive(Debug)]
+pub struct MemoryFile {
+    folder: PathBuf,
+    memory: Mutex<Memory>,
+    /// As it is in the file.
+    kept: Mutex<Memory>,
+    /// Held as long as somebody means to change something.
+    _lock: Option<File>,
+}
+
+impl MemoryFile {
+    /// Reads what is remembered; with `change`, makes the folder and takes it for oneself.
+    ///
+    /// # Errors
+    ///
+    /// Where another program changes this node, the folder can't be used, or what is in it can't be read.
+    pub fn open(folder: &Path, change: bool) -> Port<Self> {
+        let lock = change.then(|| take(folder)).transpose()?;
+        let memory = read(&folder.join(FILE))?;
+        let kept = Mutex::new(memory.clone());
+        Ok(MemoryFile { folder: folder.to_owned(), memory: Mutex::new(memory), kept, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Works with what is remembered.
+    pub fn with<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
+        with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes it, if it has changed: whole or not at all, and on stable storage when this returns.
+    ///
+    /// # Errors
+    ///
+    /// What the file system tells.
+    pub fn save(&self) -> Port<()> {
+        let memory = self.with(|memory| memory.clone());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept == memory {
+            return Ok(());
+        }
+        let (path, new) = (self.folder.join(FILE), self.folder.join(format!("{FILE}.new")));
+        let whole = Whole { format_version: FORMAT_VERSION, memory };
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec(&whole)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|error| failed("write", &path, &error))?;
+        *kept = whole.memory;
+        Ok(())
+    }
+}
+
+fn take(folder: &Path) -> Port<File> {
+    let path = folder.join(LOCK);
+    let made = fs::create_dir_all(folder);
+    made.map_err(|error| failed("make the folder of", &path, &error))?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| failed("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PortError {
+            transient: false,
+            code: "in use".to_owned(),
+            message: format!("another sectile changes this node ({} is locked)", path.display()),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
+    }
+}
+
+fn read(path: &Path) -> Port<Memory> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Memory::default()),
+        read => read.map_err(|error| failed("read", path, &error))?,
+    };
+    let damaged = |code: String| PortError {
+        transient: false,
+        code,
+        message: format!("{} holds no memory of this node", path.display()),
+    };
+    let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if head.format_version > FORMAT_VERSION {
+        return Err(damaged(format!("a newer sectile wrote it (version {})", head.format_version)));
+    }
+    let whole: Whole = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    Ok(whole.memory)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> PortError {
+    PortError { transient: false, code: error.to_string(), message: format!("can't {what} {}", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observed::Suspension;
+
+    fn suspend(memory: &mut Memory) {
+        let suspended = Suspension { reason: "x".to_owned(), since: String::new(), by: None };
+        memory.nodes.entry("n".to_owned()).or_default().suspended = Some(suspended);
+    }
+
+    #[test]
+    fn what_is_remembered_lasts_and_reading_alone_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let reader = MemoryFile::open(&state, false).unwrap();
+        reader.save().unwrap();
+        assert!(!state.exists());
+        let writer = MemoryFile::open(&state, true).unwrap();
+        writer.with(suspend);
+        writer.save().unwrap();
+        let again = MemoryFile::open(&state, false).unwrap();
+        assert_eq!(again.with(|memory| memory.clone()), writer.with(|memory| memory.clone()));
+        assert_ne!(again.with(|memory| memory.clone()), Memory::default());
+    }
+
+    #[test]
+    fn one_change_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = MemoryFile::open(folder.path(), true).unwrap();
+        assert_eq!(MemoryFile::open(folder.path(), true).unwrap_err().code, "in use");
+        assert!(MemoryFile::open(folder.path(), false).is_ok(), "reading is free");
+        drop(first);
+        assert!(MemoryFile::open(folder.path(), true).is_ok());
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "{\"format_version\":2}", "{\"format_version\":1,\"memory\":7}"] {
+            fs::write(folder.path().join(FILE), text).unwrap();
+            assert!(MemoryFile::open(folder.path(), true).is_err(), "{text}");
+        }
+    }
+}

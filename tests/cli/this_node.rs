@@ -1,0 +1,143 @@
+//! The program on this node, whose GPUs are simulated behind NVML's C interface: it loads them as it loads real ones.
+
+use std::path::{Path, PathBuf};
+
+use super::sandbox::{Sandbox, Told};
+
+/// What `cargo test` builds beside this test, as does `cargo build --example nvidia-ml`.
+fn library() -> PathBuf {
+    let library = Path::new(env!("CARGO_BIN_EXE_sectile")).with_file_name("examples").join("libnvidia_ml.so");
+    assert!(library.exists(), "{}: run `cargo build --example nvidia-ml` first", library.display());
+    library
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()
+}
+
+/// A node with two GPUs, and a tree for it.
+fn node() -> Sandbox {
+    let sandbox = Sandbox::empty();
+    sandbox.write("REVISION", "r1\n");
+    sandbox.write(
+        "fleet.toml",
+        r#"
+[[node]]
+name = "n"
+  [[node.gpu]]
+  model = "h100-80gb-sxm"
+  mig = true
+  instances = [{ profile = "2g.20gb", start = 0 }, { profile = "3g.40gb", start = 4 }]
+  [[node.gpu]]
+  model = "a100-40gb"
+  mig = false
+"#,
+    );
+    sandbox.write(
+        "layouts/n.toml",
+        "nodes = [\"*\"]\n[[gpu]]\nindex = [0]\ninstances = [\"3g\", \"1g\"]\n[[gpu]]\nindex = [1]\ninstances = [\"2g\"]\n",
+    );
+    sandbox
+}
+
+/// Runs a command on the node, with more settings.
+fn run_with(sandbox: &Sandbox, line: &str, more: &[(&str, &str)]) -> Told {
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    let (fleet, sim, state) = (path("fleet.toml"), path("sim.json"), path("var"));
+    let library = library().display().to_string();
+    let mut env = vec![
+        ("SECTILE_SIM", fleet.as_str()),
+        ("SECTILE_SIM_STATE", sim.as_str()),
+        ("SECTILE_GPUS", "nvml"),
+        ("SECTILE_CLUSTER", "none"),
+        ("SECTILE_STATE", state.as_str()),
+        ("SECTILE_NVML_LIBRARY", library.as_str()),
+    ];
+    env.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
+    env.extend(more.iter().filter(|(_, value)| !value.is_empty()));
+    sandbox.run_with(line, &env)
+}
+
+fn run(sandbox: &Sandbox, line: &str) -> Told {
+    run_with(sandbox, line, &[])
+}
+
+#[test]
+fn this_node_is_planned_applied_verified_and_exported() {
+    let sandbox = node();
+    let planned = run(&sandbox, "plan --detailed-exitcode");
+    assert_eq!(planned.code, 2, "{planned:?}");
+    assert!(
+        planned.stdout.contains("- destroy  2g.20gb at 0") && planned.stdout.contains("MIG mode on"),
+        "{planned:?}"
+    );
+    assert!(!sandbox.path("var").exists(), "looking leaves nothing behind");
+
+    let nobody = run(&sandbox, "apply");
+    assert_eq!(nobody.code, 64, "{nobody:?}");
+    assert!(nobody.stderr.contains("--yes"), "{nobody:?}");
+    assert_eq!(run(&sandbox, "plan --detailed-exitcode").code, 2);
+
+    let applied = run(&sandbox, "apply --yes");
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert!(applied.stdout.contains("Done: 2 created, 1 destroyed, 0 moved"), "{applied:?}");
+    assert!(applied.stdout.contains("1 node converged, 3 instances."), "{applied:?}");
+    assert_eq!(run(&sandbox, "plan --detailed-exitcode").code, 0);
+    assert!(run(&sandbox, "apply").stdout.contains("Nothing to do."), "nobody is asked about nothing");
+    let exported = run(&sandbox, "export").stdout;
+    assert!(exported.contains(&format!("nodes = [\"{}\"]", host())), "{exported}");
+    assert!(exported.contains("instances = { \"2g.10gb\" = 1 }"), "{exported}");
+    let fits = run(&sandbox, "validate");
+    assert!(fits.code == 0 && fits.stdout.contains("fits this node"), "{fits:?}");
+}
+
+/// What is remembered lasts: a node that was suspended still is.
+#[test]
+fn what_is_remembered_of_this_node_lasts() {
+    let sandbox = node();
+    assert_eq!(run(&sandbox, "suspend --reason INC-4711").code, 0);
+    let applied = run(&sandbox, "apply --yes");
+    assert_eq!(applied.code, 3, "{applied:?}");
+    assert!(applied.stdout.contains("suspended") && applied.stdout.contains("INC-4711"), "{applied:?}");
+    assert_eq!(run(&sandbox, "resume").code, 0);
+    assert_eq!(run(&sandbox, "apply --yes").code, 0);
+}
+
+#[test]
+fn another_node_is_not_mistaken_for_this_one() {
+    let told = run(&node(), "apply --yes --node gpu-z-99");
+    assert_eq!((told.code, told.stdout.as_str()), (64, ""), "{told:?}");
+}
+
+#[test]
+fn what_keeps_from_the_gpus_is_told_apart() {
+    let sandbox = node();
+    let told = [
+        ("no library", ("SECTILE_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1")),
+        ("no driver", ("SECTILE_SIM_STATE", "")),
+        ("no rights", ("SECTILE_SIM_UNPRIVILEGED", "1")),
+    ]
+    .map(|(title, setting)| {
+        let told = run_with(&sandbox, "plan", &[setting]);
+        assert_eq!((told.code, told.stdout.as_str()), (1, ""), "{title}: {told:?}");
+        // What the simulated library itself says of its settings is not Sectile's.
+        let own: Vec<&str> = told.stderr.lines().skip_while(|line| !line.starts_with("error:")).collect();
+        format!("# {title}\n{}\n", own.join("\n").replace(&format!("node {}", host()), "node HOST"))
+    });
+    insta::assert_snapshot!(told.join("\n"));
+    // Where it lies is the machine's affair.
+    let other = run_with(&sandbox, "plan", &[("SECTILE_NVML_LIBRARY", "libc.so.6")]);
+    assert!(other.code == 1 && other.stderr.contains("caused by: the library is no NVML"), "{other:?}");
+}
+
+#[test]
+fn what_this_version_can_not_do_here_it_says() {
+    let sandbox = node();
+    sandbox.write(
+        "layouts/n.toml",
+        "nodes = [\"*\"]\n[[workload]]\nname = \"e\"\nsystemd = { unit = \"e.service\" }\nprofile = \"3g.40gb\"\n",
+    );
+    let told = run(&sandbox, "plan");
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("does not speak to systemd") && told.stderr.contains("e.service"), "{told:?}");
+}
