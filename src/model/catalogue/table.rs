@@ -363,6 +363,7 @@ static H100_80GB_SXM: Board = board! {
             note: "",
             compute: [
                 "1g.20gb", index: 7, slices: 1, max: 1 R, sm: 26 I, fills: true;
+                "1g.20gb", index: 0, slices: 1, max: 1 I, sm: 16 I, fills: _;
             ];
         "2g.20gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] R, max: 3 R,
@@ -433,6 +434,7 @@ static H100_80GB_PCIE: Board = board! {
             note: "",
             compute: [
                 "1g.20gb", index: 7, slices: 1, max: 1 R, sm: _, fills: true;
+                "1g.20gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.20gb" K, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 D,
@@ -503,6 +505,7 @@ static H100_NVL_94GB: Board = board! {
             note: "",
             compute: [
                 "1g.24gb", index: 7, slices: 1, max: 1 R, sm: 26 I, fills: true;
+                "1g.24gb", index: 0, slices: 1, max: 1 I, sm: 16 I, fills: _;
             ];
         "2g.24gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] R, max: 3 R,
@@ -573,6 +576,7 @@ static H100_64GB: Board = board! {
             note: "",
             compute: [
                 "1g.16gb", index: 7, slices: 1, max: 1 R, sm: _, fills: true;
+                "1g.16gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.16gb" K, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 I,
@@ -643,6 +647,7 @@ static GH200_96GB: Board = board! {
             note: "",
             compute: [
                 "1g.24gb", index: 7, slices: 1, max: 1 R, sm: 26 I, fills: true;
+                "1g.24gb", index: 0, slices: 1, max: 1 I, sm: 16 I, fills: _;
             ];
         "2g.24gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 R,
@@ -713,6 +718,7 @@ static H100_96GB: Board = board! {
             note: "",
             compute: [
                 "1g.24gb", index: 7, slices: 1, max: 1 R, sm: _, fills: true;
+                "1g.24gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.24gb" D, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 D,
@@ -783,6 +789,7 @@ static H20_96GB: Board = board! {
             note: "",
             compute: [
                 "1g.24gb", index: 7, slices: 1, max: 1 R, sm: _, fills: true;
+                "1g.24gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.24gb" K, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 I,
@@ -853,6 +860,7 @@ static H20_3E_141GB: Board = board! {
             note: "",
             compute: [
                 "1g.35gb", index: 7, slices: 1, max: 1 R, sm: _, fills: true;
+                "1g.35gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.35gb" K, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 I,
@@ -923,6 +931,7 @@ static GH200_144GB: Board = board! {
             note: "",
             compute: [
                 "1g.36gb", index: 7, slices: 1, max: 1 R, sm: 26 I, fills: true;
+                "1g.36gb", index: 0, slices: 1, max: 1 I, sm: 16 I, fills: _;
             ];
         "2g.36gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 R,
@@ -993,6 +1002,7 @@ static H200_141GB: Board = board! {
             note: "",
             compute: [
                 "1g.35gb", index: 7, slices: 1, max: 1 R, sm: 26 I, fills: true;
+                "1g.35gb", index: 0, slices: 1, max: 1 I, sm: 16 I, fills: _;
             ];
         "2g.35gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 R,
@@ -1063,6 +1073,7 @@ static B200_180GB: Board = board! {
             note: "",
             compute: [
                 "1g.45gb", index: 7, slices: 1, max: 1 I, sm: 30 I, fills: true;
+                "1g.45gb", index: 0, slices: 1, max: 1 I, sm: 18 I, fills: _;
             ];
         "2g.45gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 R,
@@ -1133,6 +1144,7 @@ static GB200_186GB: Board = board! {
             note: "",
             compute: [
                 "1g.47gb", index: 7, slices: 1, max: 1 I, sm: 32 I, fills: true;
+                "1g.47gb", index: 0, slices: 1, max: 1 I, sm: 18 I, fills: _;
             ];
         "2g.47gb" R, index: 1, id: 14 R, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 R,
@@ -1203,6 +1215,7 @@ static B300_269GB: Board = board! {
             note: "",
             compute: [
                 "1g.67gb", index: 7, slices: 1, max: 1 I, sm: _, fills: true;
+                "1g.67gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.67gb" K, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 P,
@@ -1273,6 +1286,7 @@ static GB300_278GB: Board = board! {
             note: "",
             compute: [
                 "1g.70gb", index: 7, slices: 1, max: 1 I, sm: _, fills: true;
+                "1g.70gb", index: 0, slices: 1, max: 1 I, sm: _, fills: _;
             ];
         "2g.70gb" P, index: 1, id: 14 I, slices: 2,
             size: 2, starts: [0, 2, 4] I, max: 3 P,
