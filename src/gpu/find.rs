@@ -85,10 +85,12 @@ impl<D: Driver> Gpus<D> {
     }
 
     /// The compute instances of a GPU instance, ascending by id. The largest are looked for first, and once they fill
-    /// the GPU instance there are no others.
+    /// the GPU instance there are no others. Where they do not, the driver must have room for as much as is missing: one
+    /// that is not seen, because a profile was not told, has its users nevertheless.
     fn compute_of(&self, gi: Gi, uuid: &str, of: &GpuProfile) -> Nvml<Vec<FoundCompute>> {
         let (mut found, mut slices) = (Vec::new(), 0);
-        for profile in self.compute_profiles(gi, uuid, of)?.iter() {
+        let profiles = self.compute_profiles(gi, uuid, of)?;
+        for profile in profiles.iter() {
             if slices >= of.slices {
                 break;
             }
@@ -97,6 +99,15 @@ impl<D: Driver> Gpus<D> {
                 slices += profile.slice_count;
                 found.push(FoundCompute { ci, info, profile: profile.clone() });
             }
+        }
+        let (piece, pieces) = match of.slices.saturating_sub(slices) {
+            0 => (None, 0),
+            _ if found.is_empty() => (profiles.first(), 1),
+            free => (profiles.iter().find(|profile| profile.slice_count == 1), free),
+        };
+        let room = piece.map(|piece| self.driver.ci_remaining_capacity(gi, piece.id)).transpose()?;
+        if room.unwrap_or(0) < pieces {
+            return Err(NvmlCode::Unknown);
         }
         found.sort_by_key(|compute| compute.info.id);
         Ok(found)

@@ -125,7 +125,9 @@ impl<D: Driver> Gpus<D> {
         }))
     }
 
-    /// Profiles of the compute instances of a GPU instance, those with the most slices and multiprocessors first.
+    /// Profiles of the compute instances of a GPU instance, those with the most slices and multiprocessors first. One
+    /// fills it, or the enumeration was cut short by a wrong answer: what is of a profile that is missing would not be
+    /// seen, nor who uses it.
     pub(super) fn compute_profiles(&self, gi: Gi, uuid: &str, of: &GpuProfile) -> Nvml<Arc<[CiProfileInfo]>> {
         let key = (uuid.to_owned(), of.id);
         if let Some(profiles) = locked(&self.compute).get(&key) {
@@ -134,6 +136,9 @@ impl<D: Driver> Gpus<D> {
         let found = enumerate(|index| self.driver.ci_profile(gi, index))?;
         let mut profiles: Vec<_> = found.into_iter().map(|(_, info)| info).collect();
         profiles.sort_by_key(|info| std::cmp::Reverse((info.slice_count, info.multiprocessor_count)));
+        if profiles.first().is_none_or(|largest| largest.slice_count < of.slices) {
+            return Err(NvmlCode::Unknown);
+        }
         let profiles: Arc<[CiProfileInfo]> = profiles.into();
         locked(&self.compute).insert(key, Arc::clone(&profiles));
         Ok(profiles)

@@ -30,7 +30,7 @@ pub(crate) const KINDS: [(&str, u64, Sweep); 6] = [
 ];
 
 /// Seeds that found a bug, and which.
-pub(crate) const FOUND: [(&str, u64, &str); 3] = [
+pub(crate) const FOUND: [(&str, u64, &str); 5] = [
     (
         "pairs",
         145,
@@ -38,6 +38,8 @@ pub(crate) const FOUND: [(&str, u64, &str); 3] = [
     ),
     ("pairs", 812, "the same of a call whose answer was lost"),
     ("swarm", 1618, "a node that was given up, and said so, was held for one that had said to be done"),
+    ("swarm", 2595, "a list of compute profiles that was cut short was remembered, and hid a pod on an instance"),
+    ("swarm", 3481, "the same of a list that lacked one"),
 ];
 
 /// How often a run that nothing goes wrong in makes each call.
