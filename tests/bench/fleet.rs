@@ -25,6 +25,10 @@ use sectile::sim::driver::SimDriver;
 use sectile::sim::host::SimHost;
 use sectile::sim::{Shared, fleet};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a cluster's nodes are sorted into.
 const POOLS: usize = 20;
 /// Deployments of each pool.
