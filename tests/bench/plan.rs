@@ -17,6 +17,10 @@ use sectile::sim::driver::SimDriver;
 use sectile::sim::host::SimHost;
 use sectile::sim::{Shared, fleet};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Boards with four, eight and twelve memory slices, and what is wanted of them.
 const BOARDS: [(&str, &[&str]); 3] = [
     ("a30-24gb", &["2g.12gb", "1g.6gb", "1g.6gb"]),
