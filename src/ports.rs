@@ -276,6 +276,61 @@ pub trait Driver {
     fn process_name(&self, pid: u32) -> Nvml<String>;
 }
 
+/// Every call of [`Driver`], for a macro that does the same with each; the caller has the types in scope.
+#[macro_export]
+macro_rules! driver_calls {
+    ($each:ident) => {
+        $each! {
+            fn driver_version() -> String;
+            fn device_count() -> u32;
+            fn device_by_index(index: u32) -> Device;
+            fn device_by_uuid(uuid: &str) -> Device;
+            fn device_by_pci(bus_id: &str) -> Device;
+            fn uuid(device: Device) -> String;
+            fn name(device: Device) -> String;
+            fn index(device: Device) -> u32;
+            fn minor_number(device: Device) -> u32;
+            fn pci_bus_id(device: Device) -> String;
+            fn memory_total(device: Device) -> u64;
+            fn field_value(device: Device, field: u32) -> u64;
+            fn mig_mode(device: Device) -> (bool, bool);
+            fn set_mig_mode(device: Device, enabled: bool) -> NvmlCode;
+            fn max_mig_device_count(device: Device) -> u32;
+            fn mig_device_by_index(device: Device, index: u32) -> Device;
+            fn is_mig_device(device: Device) -> bool;
+            fn parent_of_mig_device(mig: Device) -> Device;
+            fn gpu_instance_id(mig: Device) -> u32;
+            fn compute_instance_id(mig: Device) -> u32;
+            fn gi_profile(device: Device, index: u32) -> GiProfileInfo;
+            fn gi_profile_by_id(device: Device, profile_id: u32) -> GiProfileInfo;
+            fn gi_possible_placements(device: Device, profile_id: u32) -> Vec<Placement>;
+            fn gi_remaining_capacity(device: Device, profile_id: u32) -> u32;
+            fn create_gi(device: Device, profile_id: u32) -> Gi;
+            fn create_gi_at(device: Device, profile_id: u32, placement: Placement) -> Gi;
+            fn destroy_gi(gi: Gi) -> ();
+            fn gpu_instances(device: Device, profile_id: u32) -> Vec<Gi>;
+            fn gi_by_id(device: Device, id: u32) -> Gi;
+            fn gi_info(gi: Gi) -> GiInfo;
+            fn ci_profile(gi: Gi, index: u32) -> CiProfileInfo;
+            fn ci_possible_placements(gi: Gi, profile_id: u32) -> Vec<Placement>;
+            fn ci_remaining_capacity(gi: Gi, profile_id: u32) -> u32;
+            fn create_ci(gi: Gi, profile_id: u32) -> Ci;
+            fn create_ci_at(gi: Gi, profile_id: u32, placement: Placement) -> Ci;
+            fn destroy_ci(ci: Ci) -> ();
+            fn compute_instances(gi: Gi, profile_id: u32) -> Vec<Ci>;
+            fn ci_by_id(gi: Gi, id: u32) -> Ci;
+            fn ci_info(ci: Ci) -> CiInfo;
+            fn compute_processes(device: Device) -> Vec<ProcessInfo>;
+            fn graphics_processes(device: Device) -> Vec<ProcessInfo>;
+            fn mps_processes(device: Device) -> Vec<ProcessInfo>;
+            fn process_name(pid: u32) -> String;
+        }
+    };
+}
+
+#[doc(inline)]
+pub use driver_calls;
+
 /// Why a call to the outside failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortError {
