@@ -10,6 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::model::observed::{NodeInCluster, UnitState};
+use crate::model::plan::DeviceFiles;
 use crate::model::{ObservedCluster, Placement, Pod, ProfileName, StepKind};
 
 /// NVML's return codes (nvml.h 13.5), as far as MIG management meets them.
@@ -483,6 +484,10 @@ pub trait Host {
     async fn run(&self, call: CommandCall<'_>) -> Port<i32>;
     /// Resets exactly this GPU.
     async fn reset_gpu(&self, pci: &str) -> Port<()>;
+    /// What it keeps of its MIG devices beside the driver.
+    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>>;
+    /// Makes these anew, from what the driver has now.
+    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()>;
     /// Ends a process: SIGTERM, then SIGKILL.
     async fn terminate(&self, pid: u32) -> Port<()>;
 }

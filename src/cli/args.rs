@@ -153,6 +153,10 @@ pub struct Global {
     /// Program that resets the GPU with the PCI bus id behind it [default: nvidia-smi --gpu-reset -i]
     #[arg(long, global = true, env = "SECTILE_GPU_RESET", value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
     pub gpu_reset: Option<String>,
+    /// Program that makes device nodes and CDI specification anew after a change [default: NVIDIA's, where installed]
+    #[arg(long, global = true, env = "SECTILE_DEVICE_REFRESH", value_name = "PROGRAM")]
+    #[arg(value_hint = ValueHint::CommandName)]
+    pub device_refresh: Option<String>,
     /// Where it is kept what is remembered of this node, and its journal
     #[arg(long, global = true, env = "SECTILE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(default_value = "/var/lib/sectile")]

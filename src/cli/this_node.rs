@@ -98,7 +98,7 @@ impl ThisNode {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context(|| "nothing can be waited for".to_owned())?;
         let released = driver.clone();
-        let host = PlainHost::new(global.gpu_reset.clone(), move || released.release());
+        let host = PlainHost::new(global.gpu_reset.clone(), global.device_refresh.clone(), move || released.release());
         let nodes = BTreeMap::from([(name, Node { gpus: Gpus::new(driver), host })]);
         let only = global.node.clone().map(|name| BTreeSet::from([name]));
         let (clock, accepted) = (SystemClock, Accepted::default());

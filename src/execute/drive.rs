@@ -254,6 +254,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 self.pause(clients, &[], &[]).await?;
                 self.resume(clients, &[], &[]).await?;
             }
+            StepKind::RefreshDevices { files } => self.host.refresh_devices(files).await?,
             StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } => {
                 let how = Removal { grace_period_s: *grace_period_s, delete: *delete };
                 return self.cluster()?.remove_pod(namespace, pod, uid, how).await.map(Answer::Evicted);

@@ -142,9 +142,11 @@ pub async fn node_of<D: Driver, C: Cluster, H: Host>(
         }
     }
     let units = host.units(units).await?;
+    let device_files = host.device_files().await?;
     let (inventory, suspended) = Default::default();
     let name = name.to_owned();
-    Ok(ObservedNode { name, labels, gpus: seen, units, cluster: in_cluster, gaps, inventory, suspended })
+    let cluster = in_cluster;
+    Ok(ObservedNode { name, labels, gpus: seen, units, cluster, device_files, gaps, inventory, suspended })
 }
 
 /// Whether a GPU's mode is in force, so that no reset is due.

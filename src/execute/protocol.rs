@@ -62,6 +62,7 @@ impl Effect {
                 StepKind::PauseClients { .. }
                 | StepKind::ResumeClients { .. }
                 | StepKind::RefreshClients
+                | StepKind::RefreshDevices { .. }
                 | StepKind::StopUnit { .. }
                 | StepKind::StartUnit { .. }
                 | StepKind::DrainCommand { .. }

@@ -2,7 +2,7 @@
 //! is a plan of its own.
 
 use crate::model::plan::SlotRef;
-use crate::model::{NodePlan, StepKind, User};
+use crate::model::{NodePlan, Step, StepKind, User};
 
 /// What must be taken back once a step was begun: it may have taken effect, or half of it, and what takes it back does
 /// no harm.
@@ -16,6 +16,14 @@ pub(super) fn owes(plan: &NodePlan, kind: &StepKind) -> Option<StepKind> {
         // Where a reset must follow, the mode may be pending until then.
         StepKind::SetMigMode { gpu, enabled } if resets(plan, gpu) => {
             StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
+        }
+        // Where the plan stops behind it, the host still tells of what was there before.
+        StepKind::DestroyInstance { .. }
+        | StepKind::CreateInstance { .. }
+        | StepKind::SetMigMode { .. }
+        | StepKind::ResetGpu { .. } => {
+            let refreshes = |step: &&Step| matches!(step.kind, StepKind::RefreshDevices { .. });
+            plan.steps.iter().find(refreshes)?.kind.clone()
         }
         StepKind::StopUnit { unit } => {
             let env = plan.steps.iter().find_map(|s| match &s.kind {
@@ -36,6 +44,7 @@ pub(super) fn owes(plan: &NodePlan, kind: &StepKind) -> Option<StepKind> {
 pub(super) fn settles(done: &StepKind, undo: &StepKind) -> bool {
     match (done, undo) {
         (StepKind::Untaint, StepKind::Untaint) => true,
+        (StepKind::RefreshDevices { files }, StepKind::RefreshDevices { files: kept }) => files == kept,
         (StepKind::ResumeClients { units, commands }, StepKind::ResumeClients { units: stopped, commands: paused }) => {
             stopped.iter().all(|unit| units.contains(unit)) && paused.iter().all(|name| commands.contains(name))
         }

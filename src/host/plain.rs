@@ -1,7 +1,9 @@
 //! A host without systemd's bus: processes and resets, and nothing of its units and commands yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::devices::DeviceTools;
 use crate::model::observed::UnitState;
+use crate::model::plan::DeviceFiles;
 use crate::model::visible;
 use crate::ports::{CommandCall, Host, Port, PortError};
 
@@ -18,10 +22,13 @@ const RESET: [&str; 3] = ["nvidia-smi", "--gpu-reset", "-i"];
 /// How long a process may take to end after SIGTERM, and after SIGKILL, in tenths of a second.
 const TERM_TENTHS: u32 = 100;
 const KILL_TENTHS: u32 = 50;
+/// How many words of a command an error shows.
+const MOST_WORDS: usize = 6;
 
 /// The host that this program runs on.
 pub struct PlainHost {
     reset: Vec<String>,
+    devices: DeviceTools,
     release: Box<dyn Fn()>,
 }
 
@@ -32,12 +39,38 @@ impl fmt::Debug for PlainHost {
 }
 
 impl PlainHost {
-    /// A host that resets GPUs by a program, which gets the PCI bus id; without one, by nvidia-smi. `release` lets go
-    /// of the driver: a GPU that anybody has open is not reset.
-    pub fn new(reset: Option<String>, release: impl Fn() + 'static) -> Self {
+    /// A host that resets GPUs by a program, which gets the PCI bus id; without one, by nvidia-smi. `refresh` tells it
+    /// of new devices; without one, NVIDIA's tools do. `release` lets go of the driver: a GPU that anybody has open is
+    /// not reset.
+    pub fn new(reset: Option<String>, refresh: Option<String>, release: impl Fn() + 'static) -> Self {
         let reset = reset.map_or_else(|| RESET.map(str::to_owned).to_vec(), |program| vec![program]);
-        PlainHost { reset, release: Box::new(release) }
+        let devices = refresh.map_or_else(|| DeviceTools::Nvidia(PathBuf::from("/")), DeviceTools::Program);
+        PlainHost { reset, devices, release: Box::new(release) }
     }
+}
+
+/// Runs a program to its end; what it said last is the error's.
+async fn run(argv: &[OsString]) -> Port<()> {
+    let Some((program, arguments)) = argv.split_first() else { return Ok(()) };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    // Of many arguments the first tell enough.
+    let words: Vec<_> = argv.iter().take(MOST_WORDS).map(|word| word.to_string_lossy()).collect();
+    let more = if argv.len() > MOST_WORDS { " …" } else { "" };
+    let failed = |transient, code: String, what: &str| PortError {
+        transient,
+        code,
+        message: format!("`{}{more}`{what}", words.join(" ")),
+    };
+    let output = command.output().await.map_err(|error| failed(false, error.to_string(), " can't be run"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let busy = said.to_lowercase().contains("in use");
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).map(visible).unwrap_or_default();
+    Err(failed(busy, output.status.to_string(), &format!(" said: {last}")))
 }
 
 fn missing(message: String) -> PortError {
@@ -75,23 +108,19 @@ impl Host for PlainHost {
 
     async fn reset_gpu(&self, pci: &str) -> Port<()> {
         (self.release)();
-        let Some((program, arguments)) = self.reset.split_first() else { return Ok(()) };
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).arg(pci).stdin(Stdio::null()).kill_on_drop(true);
-        let failed = |transient, code: String, more: &str| PortError {
-            transient,
-            code,
-            message: format!("`{} {pci}`{more}", self.reset.join(" ")),
-        };
-        let output = command.output().await.map_err(|error| failed(false, error.to_string(), " can't be run"))?;
-        if output.status.success() {
-            return Ok(());
+        let argv: Vec<OsString> = self.reset.iter().map(OsString::from).chain([pci.into()]).collect();
+        run(&argv).await
+    }
+
+    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>> {
+        Ok(self.devices.files())
+    }
+
+    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
+        for argv in self.devices.commands(files) {
+            run(&argv).await?;
         }
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        let busy = said.to_lowercase().contains("in use");
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).map(visible).unwrap_or_default();
-        Err(failed(busy, output.status.to_string(), &format!(" said: {last}")))
+        Ok(())
     }
 
     /// A process that is not there has ended already.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{Geometry, Placement};
+use super::plan::DeviceFiles;
 use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
@@ -128,6 +129,9 @@ pub struct ObservedNode {
     pub units: BTreeMap<String, UnitState>,
     /// What the cluster says of this node; `None`: the node is in no cluster.
     pub cluster: Option<NodeInCluster>,
+    /// What the host keeps of its MIG devices, and must be made anew where they change.
+    #[serde(default)]
+    pub device_files: BTreeSet<DeviceFiles>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
     /// The GPUs that it had when they were last accepted; empty: none are remembered, and what is there is accepted.

@@ -355,6 +355,16 @@ closed_list! {
 }
 
 closed_list! {
+    /// What a host keeps of its MIG devices beside the driver.
+    DeviceFiles {
+        /// Device nodes of the instances' capabilities, below `/dev/nvidia-caps`.
+        DeviceNodes = "device-nodes",
+        /// A specification of the Container Device Interface.
+        Cdi = "cdi",
+    }
+}
+
+closed_list! {
     /// What a step is about.
     Scope { /// One node: its agent's.
         Node = "node", /// No node: the controller's.
@@ -412,6 +422,11 @@ pub enum StepKind {
     },
     /// Restarts what advertises, without anything going: new instances become allocatable.
     RefreshClients,
+    /// Makes what the host keeps of its MIG devices anew: it names some that are gone, and lacks new ones.
+    RefreshDevices {
+        /// Which of it, ascending.
+        files: Vec<DeviceFiles>,
+    },
     /// Asks the API server to evict a pod.
     EvictPod {
         /// Its namespace.
@@ -528,6 +543,7 @@ impl StepKind {
             StepKind::PauseClients { .. } => "pause_clients",
             StepKind::ResumeClients { .. } => "resume_clients",
             StepKind::RefreshClients => "refresh_clients",
+            StepKind::RefreshDevices { .. } => "refresh_devices",
             StepKind::EvictPod { .. } => "evict_pod",
             StepKind::AwaitGone { .. } => "await_gone",
             StepKind::AwaitReady { .. } => "await_ready",

@@ -16,13 +16,14 @@ pub const TOUCH: u64 = 100;
 /// Milliseconds that a step is expected to take.
 ///
 /// Sources: create and destroy 43 and 109 ms (Jormungandr, SYSTOR'24, fig. 11, A100), restart of the device plugin
-/// 4.3 s and deletion of a pod at once 1.1 s (same), MIG mode on A100 4 to 5 s (gpu-operator issue 351). How long a
+/// 4.3 s, registering new devices with CDI 1.86 s and deletion of a pod at once 1.1 s (same), MIG mode on A100 4 to 5 s (gpu-operator issue 351). How long a
 /// workload takes to be ready again is not known; 1 s stands for it.
 pub fn step_ms(kind: &StepKind) -> u64 {
     match kind {
         StepKind::CreateInstance { .. } => 43,
         StepKind::DestroyInstance { .. } => 109,
         StepKind::ResumeClients { .. } | StepKind::RefreshClients => 4_300,
+        StepKind::RefreshDevices { .. } => 1_860,
         StepKind::SetMigMode { .. } => 4_500,
         StepKind::AwaitGone { .. } | StepKind::TerminateProcess { .. } => 1_100,
         StepKind::StopUnit { .. } | StepKind::StartUnit { .. } => 1_000,

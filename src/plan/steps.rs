@@ -127,6 +127,7 @@ impl Ground<'_> {
             if made.is_empty() {
                 return last.to_vec();
             }
+            let made = self.refresh(laying, made);
             return if in_cluster { vec![laying.push(&made, &[], StepKind::RefreshClients)] } else { made };
         }
         let mut front = last.to_vec();
@@ -151,6 +152,9 @@ impl Ground<'_> {
         }
         let made = laying.each(&ready, &[], creates);
         let mut end = if made.is_empty() { ready } else { made };
+        if [round.destroys.len(), round.modes.len(), round.creates.len()] != [0; 3] {
+            end = self.refresh(laying, end);
+        }
         if pauses {
             end = vec![laying.push(&end, &[], StepKind::ResumeClients { units, commands })];
         }
@@ -158,6 +162,15 @@ impl Ground<'_> {
             end = vec![laying.push(&end, &[], StepKind::Untaint)];
         }
         self.settle(laying, &end, round, &policy)
+    }
+
+    /// Tells the host of what has changed, before anybody is given any of it.
+    fn refresh(&self, laying: &mut Laying, end: Vec<u32>) -> Vec<u32> {
+        if self.node.device_files.is_empty() {
+            return end;
+        }
+        let files = self.node.device_files.iter().copied().collect();
+        vec![laying.push(&end, &[], StepKind::RefreshDevices { files })]
     }
 
     /// Removes everybody who moves in this round, and waits until they are gone.

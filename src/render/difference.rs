@@ -50,6 +50,7 @@ fn sentences(plan: &Plan) -> String {
             | StepKind::PauseClients { .. }
             | StepKind::ResumeClients { .. }
             | StepKind::RefreshClients
+            | StepKind::RefreshDevices { .. }
             | StepKind::AwaitGone { .. }
             | StepKind::AwaitReady { .. }
             | StepKind::StopUnit { .. }

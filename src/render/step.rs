@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::paint::{FAINT, pad, paint, width};
 use super::words;
-use crate::model::plan::SlotRef;
+use crate::model::plan::{DeviceFiles, SlotRef};
 use crate::model::policy::ClientRef;
 use crate::model::{ComputeName, NodePlan, Step, StepKind};
 
@@ -61,6 +61,13 @@ pub fn step(kind: &StepKind, names: &Names) -> String {
             format!("resume what holds or advertises the GPUs{}", listed(units, commands))
         }
         StepKind::RefreshClients => "advertise the new instances".to_owned(),
+        StepKind::RefreshDevices { files } => {
+            let kept = files.iter().map(|files| match files {
+                DeviceFiles::DeviceNodes => "device nodes",
+                DeviceFiles::Cdi => "the CDI specification",
+            });
+            format!("make {} anew on {}", kept.collect::<Vec<_>>().join(" and "), names.node())
+        }
         StepKind::EvictPod { namespace, pod, uid: _, grace_period_s, delete } => {
             let verb = if *delete { "delete" } else { "evict" };
             let grace = grace_period_s.map_or(String::new(), |s| format!(" with {s} s of grace"));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::world::{SimNode, SimProcess, World};
 use super::{Shared, lock};
 use crate::model::observed::UnitState;
+use crate::model::plan::DeviceFiles;
 use crate::ports::{CommandCall, CommandPhase, Host, NvmlCode, Port, PortError};
 
 /// How long a unit takes to stop or to start.
@@ -115,6 +116,21 @@ impl Host for SimHost {
         })
     }
 
+    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>> {
+        let mut world = lock(&self.world);
+        Ok(self.node(&mut world)?.device_files.keys().copied().collect())
+    }
+
+    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
+        let mut world = lock(&self.world);
+        let node = self.node(&mut world)?;
+        let devices: BTreeSet<String> = node.devices().cloned().collect();
+        for named in node.device_files.iter_mut().filter(|(kept, _)| files.contains(kept)).map(|(_, named)| named) {
+            named.clone_from(&devices);
+        }
+        Ok(())
+    }
+
     /// A process that is not there has ended already.
     async fn terminate(&self, pid: u32) -> Port<()> {
         let mut world = lock(&self.world);
@@ -145,7 +161,6 @@ fn client(node: &mut SimNode, name: &str, phase: CommandPhase, paused_at_ms: i64
 
 /// The first of these that is no device of the node.
 fn missing<'a>(node: &SimNode, uuids: &'a [String]) -> Option<&'a String> {
-    let instances = || node.gpus.iter().flat_map(|gpu| &gpu.instances).flat_map(|gi| &gi.compute).map(|ci| &ci.uuid);
-    let there = |uuid: &String| node.gpus.iter().any(|gpu| gpu.uuid == *uuid) || instances().any(|ci| ci == uuid);
+    let there = |uuid: &String| node.gpus.iter().any(|gpu| gpu.uuid == *uuid) || node.devices().any(|ci| ci == uuid);
     uuids.iter().find(|uuid| !there(uuid))
 }

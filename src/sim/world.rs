@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use crate::model::observed::{Owner, PodPhase};
+use crate::model::plan::DeviceFiles;
 use crate::model::{Digest, Memory, Placement, ProfileName, User};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
@@ -51,6 +52,9 @@ pub struct SimNode {
     pub clients_paused: bool,
     /// Devices advertised when the clients last started: UUID and resource name.
     pub advertised: BTreeMap<String, String>,
+    /// What the host keeps of its MIG devices, and which of them that names: UUIDs.
+    #[serde(default)]
+    pub device_files: BTreeMap<DeviceFiles, BTreeSet<String>>,
     /// In PCI order.
     pub gpus: Vec<SimGpu>,
     /// systemd units, by name.
@@ -224,6 +228,13 @@ pub struct LedgerEntry {
     pub call: String,
     /// Who held it.
     pub holders: Vec<User>,
+}
+
+impl SimNode {
+    /// UUIDs of its MIG devices.
+    pub fn devices(&self) -> impl Iterator<Item = &String> {
+        self.gpus.iter().flat_map(|gpu| &gpu.instances).flat_map(|gi| &gi.compute).map(|ci| &ci.uuid)
+    }
 }
 
 impl World {

@@ -213,6 +213,7 @@ fn the_drawn_cases_hold_every_kind_of_step() {
         "evict_pod",
         "pause_clients",
         "refresh_clients",
+        "refresh_devices",
         "reset_gpu",
         "resume_clients",
         "resume_command",

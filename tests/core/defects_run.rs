@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::gpu::Gpus;
 use sectile::model::observed::{NodeInCluster, PodPhase, UnitState};
+use sectile::model::plan::DeviceFiles;
 use sectile::model::{ObservedCluster, Pod};
 use sectile::ports::{Clock, Cluster, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request};
 use sectile::sim::clock::SimClock;
@@ -79,6 +80,12 @@ impl Host for Meddled<SimHost> {
     }
     async fn reset_gpu(&self, pci: &str) -> Port<()> {
         self.call("reset_gpu", self.inner.reset_gpu(pci)).await
+    }
+    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>> {
+        self.inner.device_files().await
+    }
+    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
+        self.call("refresh_devices", self.inner.refresh_devices(files)).await
     }
     async fn terminate(&self, pid: u32) -> Port<()> {
         self.inner.terminate(pid).await

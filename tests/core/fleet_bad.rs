@@ -38,6 +38,7 @@ fn form() {
             ("too deep", format!("{}a = 1\n", "a.".repeat(20))),
             ("types", "node = 1\nworkload = [1]\nbudget = \"x\"\nfault = []\n".to_owned()),
             ("more types", "[[node]]\nname = 1\nlabels = []\ncluster = \"no\"\ngpu = 1.5\n".to_owned()),
+            ("nothing that a host keeps", "[[node]]\nname = \"a\"\ndevice_files = [\"cdy\", \"x\"]\n".to_owned()),
             ("dates", "[[node]]\nname = 1979-05-27\nlabels = { a = {} }\ngpu = [inf]\n".to_owned()),
             ("numbers", format!("{GPU}count = 99999999999999999999\n{GPU}count = -1\n{GPU}count = 65\n")),
             (

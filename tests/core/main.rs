@@ -20,6 +20,7 @@ mod defects;
 mod defects_check;
 mod defects_parts;
 mod defects_run;
+mod device_files;
 mod door;
 mod drive;
 mod driver;

@@ -86,6 +86,7 @@ fn gpu(kind: &StepKind) -> Option<&str> {
 /// Whether a step stands around what others do.
 fn brackets(kind: &StepKind) -> bool {
     let words = ["taint", "untaint", "pause_clients", "resume_clients", "refresh_clients", "evict_pod", "await_gone"];
+    let words = [&words[..], &["refresh_devices"]].concat();
     words.contains(&kind.word())
 }
 

@@ -262,6 +262,7 @@ fn case(
         gpus,
         units: BTreeMap::new(),
         cluster: town.in_cluster.then(Default::default),
+        device_files: Default::default(),
         gaps: vec![],
         inventory: vec![],
         suspended: None,

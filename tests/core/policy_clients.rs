@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::model::StepKind;
 use sectile::model::observed::UnitState;
+use sectile::model::plan::DeviceFiles;
 use sectile::model::policy::{ClientCommand, Policy};
 use sectile::ports::{CommandCall, CommandPhase, Host, Port};
 use sectile::sim::clock::SimClock;
@@ -55,6 +56,13 @@ impl Host for Watched {
     }
     async fn reset_gpu(&self, pci: &str) -> Port<()> {
         self.inner.reset_gpu(pci).await
+    }
+    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>> {
+        self.inner.device_files().await
+    }
+    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
+        self.ran.borrow_mut().push("refresh devices".to_owned());
+        self.inner.refresh_devices(files).await
     }
     async fn terminate(&self, pid: u32) -> Port<()> {
         self.inner.terminate(pid).await

@@ -94,7 +94,8 @@ pub(crate) fn draw(tape: &mut Tape<'_>) -> Case {
     let mut boards: BTreeMap<String, &str> = BTreeMap::new();
     for n in 0..1 + tape.pick(3) {
         let cluster = tape.pick(4) != 3;
-        let _ = writeln!(fleet, "[[node]]\nname = \"n{n}\"\ncluster = {cluster}");
+        let kept = if n % 2 == 1 { "device_files = [\"cdi\"]\n" } else { "" };
+        let _ = write!(fleet, "[[node]]\nname = \"n{n}\"\ncluster = {cluster}\n{kept}");
         let mut layout = format!("nodes = [\"n{n}\"]\n");
         let mut bindings = String::new();
         let mut bound = 0;

@@ -365,6 +365,7 @@ fn every_kind_of_step_is_a_sentence() {
         StepKind::ResumeClients { units: vec![], commands: vec![] },
         StepKind::StandDown,
         StepKind::RefreshClients,
+        StepKind::RefreshDevices { files: DeviceFiles::ALL.to_vec() },
         evict(false),
         evict(true),
         StepKind::AwaitGone { pods: two, timeout_s: 900 },
@@ -397,7 +398,7 @@ fn every_kind_of_step_is_a_sentence() {
         },
     ];
     let told: BTreeSet<&str> = kinds.iter().map(StepKind::word).collect();
-    assert_eq!(told.len(), 19, "a new kind of step wants its sentence here");
+    assert_eq!(told.len(), 20, "a new kind of step wants its sentence here");
     let sentences: Vec<String> =
         kinds.iter().map(|kind| format!("{:<16} {}", kind.word(), render::step(kind, &names))).collect();
     insta::assert_snapshot!(sentences.join("\n"));
@@ -466,6 +467,7 @@ fn observe(node: &NodePlan) -> ObservedNode {
         labels: Known::Known(BTreeMap::new()),
         gpus: gpus.collect(),
         units: BTreeMap::from([("embedder.service".to_owned(), UnitState { active: true, devices: vec![] })]),
+        device_files: Default::default(),
         cluster: Some(NodeInCluster::default()),
         gaps: vec![],
         inventory: vec![],

@@ -27,6 +27,7 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         tainted: false,
         clients_paused: false,
         advertised: BTreeMap::new(),
+        device_files: BTreeMap::new(),
         gpus: gpus.collect(),
         units: BTreeMap::new(),
         commands: BTreeMap::new(),

@@ -74,6 +74,7 @@ fn create(world: &mut World, name: &str, dice: &mut Dice) -> String {
     let start = u32::try_from(dice.pick(8)).unwrap();
     let on = world.nodes[name].gpus[gpu].mode;
     let made = on && world.place(name, gpu, profile.parse().unwrap(), start, None).is_ok();
+    tell(world, name);
     if made { format!("{profile} at {start} is made on GPU {gpu} of {name}") } else { "nothing".to_owned() }
 }
 
@@ -89,7 +90,15 @@ fn destroy(world: &mut World, name: &str, dice: &mut Dice) -> String {
     }
     let at = all[dice.pick(all.len())];
     let gone = world.nodes.get_mut(name).unwrap().gpus[gpu].instances.remove(at);
+    tell(world, name);
     format!("the idle instance at {} of GPU {gpu} of {name} is destroyed", gone.placement.start)
+}
+
+/// Whoever cuts GPUs by hand tells the host, too.
+fn tell(world: &mut World, name: &str) {
+    let node = world.nodes.get_mut(name).unwrap();
+    let there: std::collections::BTreeSet<String> = node.devices().cloned().collect();
+    node.device_files.values_mut().for_each(|named| named.clone_from(&there));
 }
 
 fn process(world: &mut World, name: &str, dice: &mut Dice) -> String {

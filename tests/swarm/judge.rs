@@ -54,6 +54,10 @@ pub(crate) fn nothing_is_left(world: &World, waiting: &BTreeSet<String>) -> Resu
         for (unit, state) in node.units.iter().filter(|(unit, _)| *unit == CLIENT || !waiting.contains(name)) {
             must(state.active, || format!("{unit} on {name} is stopped"))?;
         }
+        let there: BTreeSet<&String> = node.devices().collect();
+        for (files, named) in &node.device_files {
+            must(named.iter().eq(there.iter().copied()), || format!("{files} of {name} is out of date"))?;
+        }
         for gpu in &node.gpus {
             must(gpu.mode == gpu.pending, || format!("a mode of {name} is pending"))?;
         }

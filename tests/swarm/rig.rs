@@ -116,7 +116,7 @@ pub(crate) fn due(plan: &Plan) -> bool {
 }
 
 /// Calls that change something, or that keep a record: between two others nothing can be lost.
-pub(crate) const CHANGES: [&str; 15] = [
+pub(crate) const CHANGES: [&str; 16] = [
     "create_gi_at",
     "create_ci",
     "destroy_gi",
@@ -129,6 +129,7 @@ pub(crate) const CHANGES: [&str; 15] = [
     "start_unit",
     "run",
     "reset_gpu",
+    "refresh_devices",
     "terminate",
     "append",
     "clear",

@@ -65,6 +65,7 @@ fn brackets(kind: &StepKind) -> bool {
             | StepKind::PauseClients { .. }
             | StepKind::ResumeClients { .. }
             | StepKind::RefreshClients
+            | StepKind::RefreshDevices { .. }
     )
 }
 

@@ -4,6 +4,7 @@
 //! every prefix; `goal` looks at where they lead, and `key` whether less would have done.
 
 mod closure;
+mod devices;
 mod goal;
 mod guards;
 mod key;
@@ -119,6 +120,7 @@ fn check_node(
 ) {
     order(&plan.steps, found);
     closure::check(seen, &plan.steps, found);
+    devices::check(seen, &plan.steps, found);
     waves(plan, found);
     let end = walk::walk(wanted, seen, cluster, plan, found);
     goal::check(wanted, seen, cluster, plan, &end, found);

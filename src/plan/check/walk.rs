@@ -277,6 +277,7 @@ impl<'a> Walk<'a, '_> {
                     self.add(Invariant::Needless, step, "it resets a GPU whose mode was not set");
                 }
             }
+            StepKind::RefreshDevices { .. } => {}
             StepKind::BindWorkload { .. } => self.add(Invariant::Foreign, step, "it belongs to the cluster"),
         }
     }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Fate, HANG_MS, nvml, port_error};
 use crate::model::observed::{NodeInCluster, UnitState};
+use crate::model::plan::DeviceFiles;
 use crate::model::{ObservedCluster, Placement, Pod};
 use crate::ports::{
     Ci, CiInfo, CiProfileInfo, Clock, Cluster, CommandCall, Device, Driver, Eviction, Gi, GiInfo, GiProfileInfo, Host,
@@ -158,6 +159,8 @@ asynchronous! {
         fn start_unit(unit: &str, env: &str, uuids: &[String]) -> ();
         fn run(call: CommandCall<'_>) -> i32;
         fn reset_gpu(pci: &str) -> ();
+        fn device_files() -> BTreeSet<DeviceFiles>;
+        fn refresh_devices(files: &[DeviceFiles]) -> ();
         fn terminate(pid: u32) -> ();
     }
 }

@@ -1,6 +1,6 @@
 //! From the entries of a fleet file to the world that they describe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::BEGIN_MS;
 use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
@@ -72,7 +72,7 @@ struct Named {
 }
 
 fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Problems) {
-    let NodeEntry { name: At { value: name, span }, labels, in_cluster, gpus } = entry;
+    let NodeEntry { name: At { value: name, span }, labels, in_cluster, device_files, gpus } = entry;
     if world.nodes.contains_key(&name) {
         out.add(span, format!("node `{name}` is there twice"));
         return;
@@ -83,6 +83,7 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
         tainted: false,
         clients_paused: false,
         advertised: BTreeMap::new(),
+        device_files: BTreeMap::new(),
         gpus: Vec::new(),
         units: BTreeMap::new(),
         commands: BTreeMap::new(),
@@ -90,6 +91,8 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
     for entry in gpus {
         gpu(world, &name, &mut node, entry, named, out);
     }
+    let devices: BTreeSet<String> = node.devices().cloned().collect();
+    node.device_files = device_files.into_iter().map(|files| (files, devices.clone())).collect();
     world.nodes.insert(name.clone(), node);
     if in_cluster {
         world.advertise(&name);

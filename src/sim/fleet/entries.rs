@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::{At, Problems, Section, Span, nearest, suggestion};
+use crate::model::plan::DeviceFiles;
 use crate::model::{ComputeName, ProfileName};
 use crate::sim::fault::{CALLS, Fate, Fault, port_of};
 use crate::sim::world::{SimBudget, SimWorkload};
@@ -38,6 +39,7 @@ pub(super) struct NodeEntry {
     pub(super) name: At<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) in_cluster: bool,
+    pub(super) device_files: Vec<DeviceFiles>,
     pub(super) gpus: Vec<GpuEntry>,
 }
 
@@ -140,13 +142,28 @@ fn call<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<Fault
 }
 
 fn node<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<NodeEntry> {
-    let entry = Section::of("a [[node]]", value, &["name", "labels", "cluster", "gpu"], out)?;
+    let entry = Section::of("a [[node]]", value, &["name", "labels", "cluster", "device_files", "gpu"], out)?;
     // Everything is read before anything that is missing ends it, so that all errors are told.
     let name = entry.must("name", out);
     let labels = entry.labels("labels", out);
     let in_cluster = entry.flag("cluster", out).unwrap_or(true);
+    let device_files = device_files(&entry, out);
     let gpus = entry.array("gpu", out).iter().filter_map(|value| gpu(value, out)).collect();
-    Some(NodeEntry { name: name?, labels, in_cluster, gpus })
+    Some(NodeEntry { name: name?, labels, in_cluster, device_files, gpus })
+}
+
+fn device_files(entry: &Section<'_>, out: &mut Problems) -> Vec<DeviceFiles> {
+    let mut files = Vec::new();
+    for At { value, span } in entry.texts("device_files", out) {
+        match DeviceFiles::ALL.iter().find(|files| files.word() == value) {
+            Some(known) => files.push(*known),
+            None => {
+                let message = format!("`{value}` is nothing that a host keeps of its devices");
+                out.add_with(span, message, suggestion(&value, DeviceFiles::ALL.iter().map(|files| files.word())));
+            }
+        }
+    }
+    files
 }
 
 fn gpu<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<GpuEntry> {
