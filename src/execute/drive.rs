@@ -122,6 +122,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 let holders = Holders::ask(self.node, self.cluster, self.host, self.units).await?;
                 Ok(Answer::Users(Some(holders.join(gpu, &processes))))
             }
+            Effect::LookProcess { pid, name } => self.look_process(*pid, name).map(Answer::Holds),
             Effect::LookPods(ids) => {
                 let cluster = self.cluster()?;
                 let mut found = BTreeMap::new();
@@ -175,6 +176,26 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             }
         }
         Ok(Some(Known::Known(all.into_iter().collect())))
+    }
+
+    /// Whether a process is still on a GPU of the node. Where some can't be seen, it may be among those.
+    fn look_process(&self, pid: u32, name: &str) -> Port<bool> {
+        let (gpus, _) = self.gpus.observe()?;
+        let compute = gpus
+            .iter()
+            .flat_map(|gpu| &gpu.instances)
+            .flat_map(|i| i.compute.iter().map(|c| &c.users).chain([&i.users]));
+        let all: Vec<&Known<Vec<User>>> = compute.chain(gpus.iter().map(|gpu| &gpu.users)).collect();
+        let it = User::Process { pid, name: name.to_owned() };
+        let there = all.iter().filter_map(|users| users.known()).any(|users| users.contains(&it));
+        if !there && all.iter().any(|users| users.known().is_none()) {
+            return Err(PortError {
+                transient: true,
+                code: "unknown users".to_owned(),
+                message: format!("whether process {pid} is still on a GPU can't be seen"),
+            });
+        }
+        Ok(there)
     }
 
     async fn run(&self, workload: &str, phase: CommandPhase, slots: &[SlotRef]) -> Port<i32> {

@@ -267,6 +267,9 @@ impl Machine {
             StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } if step.guards.contains(&Guard::Unused) => {
                 vec![Effect::LookGpu(gpu.clone())]
             }
+            StepKind::TerminateProcess { pid, name } => {
+                vec![Effect::LookProcess { pid: *pid, name: name.clone() }]
+            }
             StepKind::StopUnit { .. } | StepKind::DrainCommand { .. } => {
                 let places = room::places(&self.plan, self.at, &step.kind);
                 places.into_iter().map(Effect::LookSlot).collect()
@@ -301,6 +304,9 @@ impl Machine {
                 _ => self.hold(format!("the place for what `{}` moves is gone", kind.word()), now),
             },
             (StepKind::DestroyInstance { .. }, Answer::Users(None)) => self.skip(now),
+            // It ended, and its number may be another's by now.
+            (StepKind::TerminateProcess { .. }, Answer::Holds(false)) => self.skip(now),
+            (StepKind::TerminateProcess { .. }, Answer::Holds(true)) => self.look(),
             (_, Answer::Users(Some(Known::Unknown))) => {
                 self.in_use("who uses it could not be observed, and unknown means in use".to_owned(), now)
             }

@@ -32,6 +32,13 @@ pub enum Effect {
     LookSlot(SlotRef),
     /// Look at who uses a GPU as a whole: [`Answer::Users`].
     LookGpu(String),
+    /// Look whether a process is still on a GPU of the node: [`Answer::Holds`].
+    LookProcess {
+        /// Its id.
+        pid: u32,
+        /// Its name: another process may have its id by now.
+        name: String,
+    },
     /// Look at pods: [`Answer::Pods`].
     LookPods(Vec<String>),
     /// Look at the cluster: [`Answer::Cluster`].
@@ -78,7 +85,7 @@ impl Effect {
     pub fn word(&self) -> &'static str {
         match self {
             Effect::Journal(_) => "journal",
-            Effect::LookSlot(_) | Effect::LookGpu(_) => "look at the GPU",
+            Effect::LookSlot(_) | Effect::LookGpu(_) | Effect::LookProcess { .. } => "look at the GPU",
             Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
             Effect::LookCommand { .. } | Effect::LookClients(_) => "look at the command",
             Effect::Act(kind) | Effect::Undo(kind) => kind.word(),

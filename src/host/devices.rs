@@ -122,7 +122,7 @@ mod tests {
         write(root, "etc/cdi/nvidia.yaml");
         assert_eq!(tools.files(), [DeviceFiles::Cdi].into());
         write(root, MODPROBE);
-        assert_eq!(tools.files().iter().eq(DeviceFiles::ALL), true);
+        assert!(tools.files().iter().eq(DeviceFiles::ALL));
     }
 
     #[test]

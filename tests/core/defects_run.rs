@@ -426,3 +426,26 @@ fn what_was_recorded_and_never_done_is_not_taken_back() {
     let story = run.story("n");
     assert_eq!((story.owed, story.undone), (vec![], vec![]));
 }
+
+/// Between a plan and its step somebody asks, and pods take their time to leave.
+#[test]
+fn a_process_that_ended_was_killed_all_the_same_where_its_id_was_anothers() {
+    let fleet = bare("n", &["0:1g.10gb:process:7/train 4:3g.40gb"]);
+    let layouts = [layout("n", &["3g.40gb 1g.10gb+me"])];
+    let run = run(&fleet, &layouts, "[protect]\nprocesses = \"terminate\"\n");
+    let (desired, observed, plan) = run.plan();
+    assert!(words(&plan.nodes[0]).contains(&"terminate_process"));
+    let processes = |change: &dyn Fn(&mut Vec<SimProcess>)| {
+        let mut world = lock(&run.world);
+        change(&mut world.nodes.get_mut("n").unwrap().gpus[0].instances[0].compute[0].processes);
+    };
+    processes(&|all| all[0].name = "postgres".to_owned());
+    let (outcome, _) = run.node(&plan.nodes[0], &desired, &observed);
+    assert!(matches!(&outcome, Outcome::Held { why, .. } if why.contains("process:7/postgres")), "{outcome:?}");
+    processes(&|all| assert_eq!(all.len(), 1, "it was killed"));
+    // Itself is ended, and what it held goes.
+    processes(&|all| all[0].name = "train".to_owned());
+    run.apply();
+    assert!(lock(&run.world).ledger.is_empty());
+    assert!(run.plan().2.nodes[0].steps.is_empty());
+}
