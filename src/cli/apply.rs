@@ -20,7 +20,7 @@ use super::args::{Apply, DryRun, Global, Output, Override};
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::{self, Accepted, Fleet, on};
+use super::fleet::{self, Accepted, Fleet, Purpose, on};
 use super::input;
 use super::output;
 use super::outside::Outside;
@@ -69,8 +69,8 @@ pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
     let saved = if path.is_file() { Some(read(&path)?) } else { None };
     let tree_path = if saved.is_some() { args.tree_path() } else { path };
     let (tree, units, loaded) = context::load(&tree_path, global)?;
-    let change = args.dry_run.is_none();
-    on!(fleet::open(global, change)?, fleet => apply(args, global, saved, (tree, units, loaded), fleet))
+    let purpose = if args.dry_run.is_none() { Purpose::Change } else { Purpose::Look };
+    on!(fleet::open(global, purpose)?, fleet => apply(args, global, saved, (tree, units, loaded), fleet))
 }
 
 fn apply<O: Outside>(

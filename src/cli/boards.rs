@@ -48,7 +48,7 @@ fn names(board: &'static Board) -> impl Iterator<Item = &'static str> {
 
 /// Everything observed, narrowed to the nodes that were asked for.
 pub(super) fn here(global: &Global) -> Result<Observed, Error> {
-    on!(fleet::open(global, false)?, fleet => observe(fleet))
+    on!(fleet::open(global, fleet::Purpose::Look)?, fleet => observe(fleet))
 }
 
 fn observe<O: Outside>(mut fleet: Fleet<O>) -> Result<Observed, Error> {

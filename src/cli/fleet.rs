@@ -64,6 +64,17 @@ pub(super) enum Opened {
     Here(Box<Fleet<ThisNode>>),
 }
 
+/// What a fleet is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To look at it.
+    Look,
+    /// To change it: whoever does has it alone.
+    Change,
+    /// To change what is remembered of it, for which its GPUs need not work.
+    Remember,
+}
+
 /// Does the same on whichever fleet was opened.
 macro_rules! on {
     ($opened:expr, $fleet:ident => $body:expr) => {
@@ -78,8 +89,8 @@ macro_rules! on {
 }
 pub(super) use on;
 
-/// Opens what the options ask for. Who means to `change` something has it alone.
-pub(super) fn open(global: &Global, change: bool) -> Result<Opened, Error> {
+/// Opens what the options ask for.
+pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
     let missing = |what: &str| Error::failed(format!("this version can't reach {what}"));
     if let Some(args::Cluster::Kube) = global.cluster {
         let error = missing("a real cluster: it comes without Kubernetes' client");
@@ -95,7 +106,7 @@ pub(super) fn open(global: &Global, change: bool) -> Result<Opened, Error> {
             Err(Error::failed("this version can't join real GPUs to a simulated cluster")
                 .hint("--cluster none leaves the cluster out"))
         }
-        (true, _) => ThisNode::open(global, change).map(Box::new).map(Opened::Here),
+        (true, _) => ThisNode::open(global, purpose).map(Box::new).map(Opened::Here),
         (false, Some(args::Cluster::None)) => {
             Err(Error::failed("this version can't simulate GPUs without their cluster")
                 .hint("leave --cluster out; a node of a fleet file with `cluster = false` is in no cluster"))

@@ -12,7 +12,7 @@ use super::output;
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
-    let plan = on!(fleet::open(global, false)?, fleet => {
+    let plan = on!(fleet::open(global, fleet::Purpose::Look)?, fleet => {
         let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
         fleet.save()?;
         plan

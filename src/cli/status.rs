@@ -14,7 +14,7 @@ use super::trouble;
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
-    output::print(&on!(fleet::open(global, false)?, fleet => {
+    output::print(&on!(fleet::open(global, fleet::Purpose::Look)?, fleet => {
         let Picture { desired, observed, plan } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
         fleet.save()?;
         let tales = trouble::tales(&fleet, &plan)?;

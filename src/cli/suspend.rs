@@ -12,7 +12,7 @@ use crate::model::plan::FORMAT_VERSION;
 use super::args::{Global, Output, Resume, Suspend};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::{self, Fleet, on};
+use super::fleet::{self, Fleet, Purpose, on};
 use super::output;
 use super::outside::Outside;
 use super::trouble;
@@ -35,7 +35,7 @@ fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<S
     if all && global.node.is_some() {
         return Err(Error::usage("--fleet means every node, and --node some of them: say one of the two"));
     }
-    on!(fleet::open(&Global { node: None, ..global.clone() }, true)?, fleet => set_on(&fleet, global, becomes))
+    on!(fleet::open(&Global { node: None, ..global.clone() }, Purpose::Remember)?, fleet => set_on(&fleet, global, becomes))
 }
 
 fn set_on<O: Outside>(

@@ -19,7 +19,7 @@ use crate::ports::{Cluster, Eviction, NvmlCode, Port, PortError, Removal, Reques
 
 use super::args::Global;
 use super::error::{Context as _, Error};
-use super::fleet::{Accepted, Fleet, Node};
+use super::fleet::{Accepted, Fleet, Node, Purpose};
 use super::outside::Outside;
 
 /// Where Linux tells the node's name.
@@ -80,20 +80,22 @@ impl Outside for ThisNode {
 }
 
 impl ThisNode {
-    /// Opens this node; with `change`, nobody else may change it meanwhile.
-    pub(super) fn open(global: &Global, change: bool) -> Result<Fleet<ThisNode>, Error> {
+    /// Opens this node.
+    pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Fleet<ThisNode>, Error> {
         let name = fs::read_to_string(HOSTNAME).context(|| "the node's name can't be read".to_owned())?;
         let name = name.trim().to_owned();
         if let Some(other) = global.node.as_ref().filter(|other| **other != name) {
             let error = Error::usage(format!("this node is {name}, and {other} can't be reached from here"));
             return Err(error.hint("leave --node out, or add --sim for a node of a simulated fleet"));
         }
-        let driver = nvml::open(global.nvml_library.clone().map(PathBuf::into_os_string)).map_err(|trouble| {
+        let library = global.nvml_library.clone().map(PathBuf::into_os_string);
+        let driver = if purpose == Purpose::Remember { Ok(nvml::closed(library)) } else { nvml::open(library) };
+        let driver = driver.map_err(|trouble| {
             let hint = trouble.hint();
             let error = Error::failed("the GPUs of this node can't be reached").caused_by(trouble).hint(hint);
             error.hint("--sim works on simulated GPUs and a simulated cluster")
         })?;
-        let memory = MemoryFile::open(&global.state, change);
+        let memory = MemoryFile::open(&global.state, purpose != Purpose::Look);
         let memory = memory.context(|| "what is remembered of this node can't be used".to_owned())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context(|| "nothing can be waited for".to_owned())?;

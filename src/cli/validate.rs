@@ -52,7 +52,7 @@ fn against(
     loaded: &Loaded,
     global: &Global,
 ) -> Result<(crate::model::Plan, bool), Error> {
-    let opened = fleet::open(global, false)?;
+    let opened = fleet::open(global, fleet::Purpose::Look)?;
     let simulated = matches!(opened, Opened::Simulated(_));
     on!(opened, fleet => {
         let Picture { plan, .. } = context::look(tree, units, loaded, &fleet, &|_| {})?;

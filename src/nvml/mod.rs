@@ -30,6 +30,11 @@ pub fn open(path: Option<OsString>) -> Result<Watched<Library>, Trouble> {
     })
 }
 
+/// NVML, opened by the first call that is made: for who may have nothing to ask it.
+pub fn closed(path: Option<OsString>) -> Watched<Library> {
+    Watched::closed(LIMIT, move || Library::open(path.as_deref()))
+}
+
 /// Why NVML can't be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {

@@ -55,35 +55,47 @@ impl<D: 'static> Watched<D> {
         limit: Duration,
         mut open: impl FnMut() -> Result<D, E> + Send + 'static,
     ) -> Result<Self, NotOpened<E>> {
-        let (calls, inbox) = mpsc::channel::<Call<D>>();
         let (opened, answer) = mpsc::channel();
-        let finished = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&finished);
-        std::thread::spawn(move || {
-            let (mut driver, failed) = match open() {
+        let begin = move || {
+            let (driver, failed) = match open() {
                 Ok(driver) => (Some(driver), None),
                 Err(error) => (None, Some(error)),
             };
-            let there = driver.is_some();
             // Whoever asked may have given up.
             let _ = opened.send(failed.map_or(Ok(()), Err));
-            if !there {
-                return;
-            }
+            (driver, open)
+        };
+        let watched = Watched::begin(limit, begin);
+        match answer.recv_timeout(limit) {
+            Ok(Ok(())) => Ok(watched),
+            Ok(Err(error)) => Err(NotOpened::Failed(error)),
+            Err(_) => Err(NotOpened::Hangs),
+        }
+    }
+
+    /// A driver that is not opened before its first call.
+    pub fn closed<E: 'static>(limit: Duration, open: impl FnMut() -> Result<D, E> + Send + 'static) -> Self {
+        Watched::begin(limit, move || (None, open))
+    }
+
+    /// Begins the driver's thread with a driver, if it is open, and what opens it.
+    fn begin<E, O: FnMut() -> Result<D, E>>(
+        limit: Duration,
+        begin: impl FnOnce() -> (Option<D>, O) + Send + 'static,
+    ) -> Self {
+        let (calls, inbox) = mpsc::channel::<Call<D>>();
+        let finished = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&finished);
+        std::thread::spawn(move || {
+            let (mut driver, mut open) = begin();
             for call in inbox {
                 driver = driver.or_else(|| open().ok());
                 call(&mut driver);
                 count.fetch_add(1, Ordering::SeqCst);
             }
         });
-        match answer.recv_timeout(limit) {
-            Ok(Ok(())) => {
-                let (calls, asked, late) = (Mutex::new(calls), AtomicU64::new(0), Mutex::new(None));
-                Ok(Watched { inner: Arc::new(Inner { calls, limit, asked, finished, late }) })
-            }
-            Ok(Err(error)) => Err(NotOpened::Failed(error)),
-            Err(_) => Err(NotOpened::Hangs),
-        }
+        let (calls, asked, late) = (Mutex::new(calls), AtomicU64::new(0), Mutex::new(None));
+        Watched { inner: Arc::new(Inner { calls, limit, asked, finished, late }) }
     }
 
     /// The call that does not come back, by NVML's name.

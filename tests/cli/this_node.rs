@@ -103,6 +103,18 @@ fn what_is_remembered_of_this_node_lasts() {
     assert_eq!(run(&sandbox, "apply --yes").code, 0);
 }
 
+/// That is when one wants to.
+#[test]
+fn a_node_whose_driver_is_gone_could_not_be_suspended() {
+    let sandbox = node();
+    let gone = [("SECTILE_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1")];
+    let suspended = run_with(&sandbox, "suspend --reason upgrade", &gone);
+    assert_eq!(suspended.code, 0, "{suspended:?}");
+    assert_eq!(run(&sandbox, "apply --yes").code, 3);
+    assert_eq!(run_with(&sandbox, "resume", &gone).code, 0);
+    assert_eq!(run(&sandbox, "apply --yes").code, 0);
+}
+
 #[test]
 fn another_node_is_not_mistaken_for_this_one() {
     let told = run(&node(), "apply --yes --node gpu-z-99");
