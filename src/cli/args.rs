@@ -141,6 +141,9 @@ pub struct Global {
     #[arg(long, global = true, env = "SECTILE_SIM_FRESH", value_parser = BoolishValueParser::new())]
     #[arg(action = ArgAction::SetTrue)]
     pub sim_fresh: bool,
+    /// Whose driver the library is that `sectile driver` gives its program
+    #[arg(long, global = true, env = "SECTILE_SIM_NODE", hide = true)]
+    pub sim_node: Option<String>,
     /// Where the GPUs are seen; wins over --sim
     #[arg(long, global = true, env = "SECTILE_GPUS", value_name = "SOURCE")]
     pub gpus: Option<Gpus>,

@@ -11,11 +11,21 @@ use super::exit::Exit;
 use super::fleet::Fleet;
 use super::output;
 use super::simulated::Simulated;
+use super::trouble;
+
+/// Settings of the real node and of this command, which are not the program's: Sectile itself may be what is run.
+const NOT_PASSED_ON: [&str; 5] =
+    ["SECTILE_CLUSTER", "SECTILE_GPU_RESET", "SECTILE_NODE", "SECTILE_NVML_LIBRARY", "SECTILE_SIM_FRESH"];
+/// Makes device nodes and CDI specifications anew by doing nothing: those of the host are not of simulated GPUs.
+const NO_REFRESH: &str = "true";
 
 /// What NVML's clients load.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 /// The same as cargo builds it, below the folder of the program.
 const BUILT: &str = "examples/libnvidia_ml.so";
+/// Where it gets its name there, and where that leads: what is moved or copied as a whole stays whole.
+const LINKS: &str = "examples/nvml";
+const LEADS: &str = "../libnvidia_ml.so";
 /// Where the package has it, seen from the program's folder.
 const PACKAGED: &str = "../lib/sectile";
 
@@ -23,11 +33,13 @@ const PACKAGED: &str = "../lib/sectile";
 pub(super) fn run(args: &Driver, global: &Global) -> Result<Exit, Error> {
     let fleet = global.sim.clone().unwrap_or(SimFleet::Builtin);
     let global = Global { sim: Some(fleet.clone()), gpus: None, cluster: None, ..global.clone() };
-    let (state, node) = {
+    let (state, node, remembered) = {
         // The state is locked only until it is there: the program's calls take it one by one.
         let opened = Simulated::open(&global, &fleet)?;
         opened.save()?;
-        (absolute(opened.outside.path())?, node(&opened, &global)?)
+        let node = node(&opened, &global)?;
+        let remembered = trouble::beside(&opened, &node, trouble::HOST);
+        (absolute(opened.outside.path())?, node, absolute(&remembered)?)
     };
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Error::usage("there is no program to run"));
@@ -39,7 +51,11 @@ pub(super) fn run(args: &Driver, global: &Global) -> Result<Exit, Error> {
     let mut command = Command::new(program);
     command.args(arguments).env("LD_LIBRARY_PATH", search_path(&library()?)?);
     command.env("SECTILE_SIM", fleet).env("SECTILE_SIM_STATE", state).env("SECTILE_SIM_NODE", node);
-    command.env("SECTILE_SIM_LATENCY", args.sim_latency.to_string()).env_remove("SECTILE_SIM_FRESH");
+    command.env("SECTILE_SIM_LATENCY", args.sim_latency.to_string());
+    command.env("SECTILE_STATE", remembered).env("SECTILE_DEVICE_REFRESH", NO_REFRESH);
+    NOT_PASSED_ON.iter().for_each(|name| {
+        command.env_remove(name);
+    });
     match args.sim_unprivileged {
         true => command.env("SECTILE_SIM_UNPRIVILEGED", "1"),
         false => command.env_remove("SECTILE_SIM_UNPRIVILEGED"),
@@ -74,15 +90,22 @@ fn library() -> Result<PathBuf, Error> {
         let error = error.hint(format!("the package has it in {}", folder.join(PACKAGED).display()));
         return Err(error.hint("in a checkout: cargo build --example nvidia-ml, with --release where this program is"));
     }
-    // Beside what cargo built, since cargo itself can't give it that name.
-    let links = folder.join("examples/nvml");
+    // Cargo itself can't give it that name. Whoever found another file by it would be sent to that, and whoever found none
+    // to the system's driver.
+    let links = folder.join(LINKS);
     let link = links.join(LIBRARY);
-    let made = std::fs::create_dir_all(&links).and_then(|()| match std::os::unix::fs::symlink(&built, &link) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    });
-    made.context(|| format!("{} can't be made", link.display()))?;
-    Ok(links)
+    if !std::fs::read_link(&link).is_ok_and(|leads| leads == Path::new(LEADS)) {
+        // At once, since others may be loading it.
+        let new = links.join(format!(".{LIBRARY}.{}", std::process::id()));
+        let _ = std::fs::remove_file(&new);
+        let made = std::fs::create_dir_all(&links).and_then(|()| std::os::unix::fs::symlink(LEADS, &new));
+        let made = made.and_then(|()| std::fs::rename(&new, &link));
+        made.context(|| format!("{} can't be made", link.display()))?;
+    }
+    match link.is_file() {
+        true => Ok(links),
+        false => Err(Error::failed(format!("{} leads nowhere", link.display()))),
+    }
 }
 
 /// That folder before all others.

@@ -100,7 +100,9 @@ pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
         (Some(args::Gpus::Nvml | args::Gpus::Auto), _) | (None, None) => true,
         (Some(args::Gpus::Sim), _) | (None, Some(_)) => false,
     };
-    let cluster = global.cluster.or(global.sim.as_ref().map(|_| args::Cluster::Sim));
+    // A program on the simulated driver finds the fleet in its settings, and is on a machine of its own all the same.
+    let alone = real && global.sim_node.is_some();
+    let cluster = global.cluster.or(global.sim.as_ref().filter(|_| !alone).map(|_| args::Cluster::Sim));
     match (real, cluster) {
         (true, Some(args::Cluster::Sim)) => {
             Err(Error::failed("this version can't join real GPUs to a simulated cluster")

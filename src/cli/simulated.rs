@@ -136,8 +136,9 @@ impl Simulated {
         let accepted = Accepted::default();
         let outside = Simulated { state: Arc::new(state), path };
         let fleet = Fleet { outside, nodes, only, cluster, clock, accepted };
-        if fleet.outside.state.begun() {
+        if fleet.outside.state.fresh() {
             trouble::forget(&fleet)?;
+            fleet.outside.state.settle();
         }
         Ok(fleet)
     }

@@ -17,28 +17,33 @@ use super::outside::Outside;
 
 /// Whose the journal of what belongs to no node is; no node is called so.
 pub(super) const CLUSTER: &str = "";
+/// What else lies beside a simulation's state: a journal for each node, and what Sectile remembers that was itself run on
+/// its driver.
+const JOURNAL: &str = "journal";
+pub(super) const HOST: &str = "host";
 /// A longer name stands in no file's name: there are 255 bytes, and the state's name takes some.
 const LONGEST: usize = 100;
 
 /// A journal beside the state.
 pub(super) fn open<O: Outside>(fleet: &Fleet<O>, of: &str) -> Result<O::Journal, Error> {
-    let file = FileJournal::open(&path(fleet, of)).context(|| "the journal can't be opened".to_owned())?;
+    let file = FileJournal::open(&beside(fleet, of, JOURNAL)).context(|| "the journal can't be opened".to_owned())?;
     Ok(fleet.outside.journal(file))
 }
 
-fn path<O: Outside>(fleet: &Fleet<O>, of: &str) -> PathBuf {
+/// Where it lies.
+pub(super) fn beside<O: Outside>(fleet: &Fleet<O>, of: &str, what: &str) -> PathBuf {
     // A name may hold what leads to another folder, or be longer than a file's may.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     fleet.outside.journal_path(&match of {
-        CLUSTER => ".journal".to_owned(),
-        of if of.len() <= LONGEST && of.chars().all(plain) => format!(".{of}.journal"),
-        of => format!(".{}.journal", Digest::of([of.as_bytes()]).short()),
+        CLUSTER => format!(".{what}"),
+        of if of.len() <= LONGEST && of.chars().all(plain) => format!(".{of}.{what}"),
+        of => format!(".{}.{what}", Digest::of([of.as_bytes()]).short()),
     })
 }
 
 /// What a node's journal tells; the default where there is none. Nothing is written.
 pub(super) fn story<O: Outside>(fleet: &Fleet<O>, of: &str) -> Result<Story, Error> {
-    let path = path(fleet, of);
+    let path = beside(fleet, of, JOURNAL);
     let unreadable = || "the journal can't be read".to_owned();
     if !path.try_exists().context(unreadable)? {
         return Ok(journal::story(&[]));
@@ -49,18 +54,24 @@ pub(super) fn story<O: Outside>(fleet: &Fleet<O>, of: &str) -> Result<Story, Err
 }
 
 /// Empties the journals of a world that is no more; one that is not ours is left as it is, and told of when it is read.
+/// What was remembered on its nodes goes with it.
 pub(super) fn forget<O: Outside>(fleet: &Fleet<O>) -> Result<(), Error> {
     let all = fleet.nodes.keys().map(String::as_str).chain([CLUSTER]);
     let mut old = Vec::new();
-    for (of, path) in all.map(|of| (of, path(fleet, of))).filter(|(_, path)| path.exists()) {
+    for (of, path) in all.map(|of| (of, beside(fleet, of, JOURNAL))).filter(|(_, path)| path.exists()) {
         let journal = FileJournal::open(&path).and_then(|journal| Ok((journal.lines()?, journal)));
-        old.extend(journal.ok().filter(|(lines, _)| read(lines, of, &path).is_ok()));
+        old.extend(journal.ok().filter(|(lines, _)| !lines.is_empty() && read(lines, of, &path).is_ok()));
     }
-    if !old.is_empty() {
+    let hosts = fleet.nodes.keys().map(|node| beside(fleet, node, HOST)).filter(|path| path.is_dir());
+    let hosts: Vec<PathBuf> = hosts.collect();
+    if !old.is_empty() || !hosts.is_empty() {
         // First the new world: the old one is not to be without its journals.
         fleet.save()?;
     }
-    old.iter_mut().try_for_each(|(_, journal)| journal.clear()).context(|| "the journal can't be begun".to_owned())
+    let cleared = old.iter_mut().try_for_each(|(_, journal)| journal.clear());
+    cleared.context(|| "the journal can't be begun".to_owned())?;
+    let removed = hosts.iter().try_for_each(std::fs::remove_dir_all);
+    removed.context(|| "what was remembered can't be removed".to_owned())
 }
 
 fn read(lines: &[String], of: &str, path: &Path) -> Result<Story, Error> {

@@ -36,6 +36,7 @@ pub enum Fate {
 
 /// A call that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// The call's name, of [`CALLS`].
     pub call: String,

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,8 +26,9 @@ const KIND: &str = "sectile-simulation";
 /// use the simulated driver have it for the moment of a call.
 const TRIES: u32 = 20;
 const TRY_MS: u64 = 10;
-/// Raised when an older program could not read what a newer one writes.
-const FORMAT_VERSION: u32 = 1;
+/// Raised with everything that is added: an older program would drop it when it writes. Version 1 had neither `begun`
+/// nor, at first, a node's `device_files`.
+const FORMAT_VERSION: u32 = 2;
 
 /// The head is read before the world is, so that another version's world is not taken for damage.
 #[derive(Debug, Deserialize)]
@@ -35,17 +38,33 @@ struct Head {
     fleet: Option<Digest>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Body {
-    world: World,
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole<W> {
+    kind: String,
+    format_version: u32,
+    fleet: Digest,
+    #[serde(default)]
+    begun: Begun,
+    world: W,
 }
 
-#[derive(Debug, Serialize)]
-struct Whole<'a> {
-    kind: &'a str,
-    format_version: u32,
-    fleet: &'a Digest,
-    world: &'a World,
+/// What tells a world from those that began in its place before, as the same fleet.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    /// No other world has the same; 0 where that was not told yet.
+    number: u64,
+    /// Whether the journals beside it may be those of an earlier world.
+    fresh: bool,
+}
+
+impl Begun {
+    fn now() -> Self {
+        // A program that runs on while its world is replaced must see that, so it is neither a count nor a time of the
+        // virtual clock. The highest bit is that of the handles of GPUs.
+        Begun { number: RandomState::new().build_hasher().finish() >> 1, fresh: true }
+    }
 }
 
 /// Why a state file can't be used.
@@ -163,7 +182,8 @@ fn folder(path: &Path) -> &Path {
 pub struct StateFile {
     path: PathBuf,
     world: Shared,
-    begun: bool,
+    number: u64,
+    fresh: AtomicBool,
     _lock: Held,
 }
 
@@ -192,17 +212,23 @@ impl StateFile {
         std::fs::create_dir_all(folder(path)).map_err(io("make the folder of", path))?;
         let lock = take(path, wait)?;
         let text = if fresh { None } else { read(path)? };
-        let begun = text.is_none();
-        let world = match text {
-            Some(text) => load(path, &text, fleet_text, fleet_name)?,
-            None => fleet::parse(fleet_name, fleet_text).map_err(StateError::Fleet)?,
+        let (Begun { number, fresh }, world) = match text {
+            Some(text) => whole(path, &text, fleet_text, fleet_name)?,
+            None => (Begun::now(), fleet::parse(fleet_name, fleet_text).map_err(StateError::Fleet)?),
         };
-        Ok(StateFile { path: path.to_owned(), world: Arc::new(Mutex::new(world)), begun, _lock: lock })
+        let (world, fresh) = (Arc::new(Mutex::new(world)), AtomicBool::new(fresh));
+        Ok(StateFile { path: path.to_owned(), world, number, fresh, _lock: lock })
     }
 
-    /// Whether the world began with this command: what lies beside the state tells of an earlier one.
-    pub fn begun(&self) -> bool {
-        self.begun
+    /// Whether the world began with this command, or with a program on the simulated driver since the last one: what
+    /// lies beside the state tells of an earlier world.
+    pub fn fresh(&self) -> bool {
+        self.fresh.load(Ordering::SeqCst)
+    }
+
+    /// From now on what lies beside the state is this world's.
+    pub fn settle(&self) {
+        self.fresh.store(false, Ordering::SeqCst);
     }
 
     /// The world, for the simulators.
@@ -212,13 +238,15 @@ impl StateFile {
 
     /// Writes the world as it is now: whole or not at all, and on stable storage when this returns.
     pub fn save(&self) -> Result<(), StateError> {
-        write(&self.path, &lock(&self.world), true)
+        let begun = Begun { number: self.number, fresh: self.fresh() };
+        write(&self.path, begun, &lock(&self.world), true)
     }
 }
 
 /// Replaces the state, whole or not at all; `stable`: also where the machine dies, not the process alone.
-fn write(path: &Path, world: &World, stable: bool) -> Result<(), StateError> {
-    let whole = Whole { kind: KIND, format_version: FORMAT_VERSION, fleet: &world.fleet, world };
+fn write(path: &Path, begun: Begun, world: &World, stable: bool) -> Result<(), StateError> {
+    let (kind, fleet) = (KIND.to_owned(), world.fleet.clone());
+    let whole = Whole { kind, format_version: FORMAT_VERSION, fleet, begun, world };
     let temporary = beside(path, ".new");
     let write = || {
         let mut text = serde_json::to_vec(&whole)?;
@@ -291,6 +319,10 @@ fn read(path: &Path) -> Result<Option<String>, StateError> {
 
 /// The world that a state file's text holds, if it is one of that fleet. `path` is what messages call it.
 pub fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<World, StateError> {
+    whole(path, text, fleet_text, fleet_name).map(|(_, world)| world)
+}
+
+fn whole(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Result<(Begun, World), StateError> {
     let damaged =
         |error: serde_json::Error| StateError::Damaged { path: path.to_owned(), reason: visible(&error.to_string()) };
     let head: Head = serde_json::from_str(text).map_err(damaged)?;
@@ -304,13 +336,13 @@ pub fn load(path: &Path, text: &str, fleet_text: &str, fleet_name: &str) -> Resu
     if head.fleet != Some(fleet::digest(fleet_text)) {
         return Err(StateError::OtherFleet { path: path.to_owned(), fleet: fleet_name.to_owned() });
     }
-    let body: Body = serde_json::from_str(text).map_err(damaged)?;
-    match twice(&body.world) {
+    let Whole { kind: _, format_version: _, fleet: _, begun, world } = serde_json::from_str(text).map_err(damaged)?;
+    match twice(&world) {
         Some(uuid) => {
             let reason = format!("two GPUs are {}", visible(uuid));
             Err(StateError::Damaged { path: path.to_owned(), reason })
         }
-        None => Ok(body.world),
+        None => Ok((begun, world)),
     }
 }
 

@@ -1,4 +1,6 @@
-//! The simulated world as data: everything that the simulators behind the ports share, and that a state file keeps.
+//! The simulated world as data: everything that the simulators behind the ports share, and that a state file keeps. What
+//! is unknown in a file is an error, so that no program writes back less than it read: a new field raises the version of
+//! the [state](super::state).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +13,7 @@ use crate::model::{Digest, Memory, Placement, ProfileName, User};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct World {
     /// Of the fleet file that it began as.
     pub fleet: Digest,
@@ -37,10 +40,14 @@ pub struct World {
     /// The fleet file's `[[fault.call]]`: which calls go wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// Combined with the serials of instances into their handles: a program that saw an earlier world has others.
+    #[serde(skip)]
+    pub salt: u64,
 }
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimNode {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -65,6 +72,7 @@ pub struct SimNode {
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimGpu {
     /// `GPU-…`.
     pub uuid: String,
@@ -91,6 +99,7 @@ pub struct SimGpu {
 
 /// A GPU instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimGi {
     /// Of the handle; never used twice.
     pub serial: u64,
@@ -106,6 +115,7 @@ pub struct SimGi {
 
 /// A compute instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimCi {
     /// Of the handle; never used twice.
     pub serial: u64,
@@ -123,6 +133,7 @@ pub struct SimCi {
 
 /// A process on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimProcess {
     /// Its id.
     pub pid: u32,
@@ -132,6 +143,7 @@ pub struct SimProcess {
 
 /// A systemd unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimUnit {
     /// Whether it is active.
     pub active: bool,
@@ -141,6 +153,7 @@ pub struct SimUnit {
 
 /// A workload that commands drain and resume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimCommand {
     /// UUIDs of the devices that it holds.
     pub devices: Vec<String>,
@@ -150,6 +163,7 @@ pub struct SimCommand {
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimPod {
     /// Its UID.
     pub uid: String,
@@ -179,6 +193,7 @@ pub struct SimPod {
 
 /// A workload with a pod template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimWorkload {
     /// `Deployment`, `StatefulSet`, `DaemonSet`, `Job`.
     pub kind: String,
@@ -204,6 +219,7 @@ pub struct SimWorkload {
 
 /// A PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SimBudget {
     /// Its namespace.
     pub namespace: String,
@@ -217,6 +233,7 @@ pub struct SimBudget {
 
 /// A destroy call on an instance that somebody held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LedgerEntry {
     /// When, in the virtual clock's milliseconds.
     pub at_ms: i64,
@@ -241,6 +258,11 @@ impl World {
     /// A number that was never given before.
     pub fn serial(&mut self) -> u64 {
         serial(&mut self.next_serial)
+    }
+
+    /// The handle of the instance with that serial, and the serial of the instance with that handle.
+    pub(super) fn handle(&self, serial: u64) -> u64 {
+        serial ^ self.salt
     }
 
     /// How long something takes, in milliseconds.

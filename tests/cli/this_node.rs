@@ -1,5 +1,7 @@
 //! The program on this node, whose GPUs are simulated behind NVML's C interface: it loads them as it loads real ones.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::sandbox::{Sandbox, Told};
@@ -140,6 +142,51 @@ fn what_keeps_from_the_gpus_is_told_apart() {
     // Where it lies is the machine's affair.
     let other = run_with(&sandbox, "plan", &[("SECTILE_NVML_LIBRARY", "libc.so.6")]);
     assert!(other.code == 1 && other.stderr.contains("caused by: the library is no NVML"), "{other:?}");
+}
+
+/// The node with a program that makes device nodes and CDI specifications anew.
+fn refreshed_by(script: &str) -> Sandbox {
+    let sandbox = node();
+    sandbox.write("refresh", &format!("#!/bin/sh\n{script}\n"));
+    std::fs::set_permissions(sandbox.path("refresh"), Permissions::from_mode(0o755)).unwrap();
+    sandbox
+}
+
+#[test]
+fn a_program_of_ones_own_makes_device_nodes_and_cdi_anew_once_the_instances_are_there() {
+    let sandbox = refreshed_by("echo \"$*\" >> told && cp sim.json seen.json");
+    let program = sandbox.path("refresh").display().to_string();
+    let run = |line: &str| run_with(&sandbox, line, &[("SECTILE_DEVICE_REFRESH", &program)]);
+    let steps = |line: &str| {
+        let plan: serde_json::Value = serde_json::from_str(&run(line).stdout).unwrap();
+        plan["nodes"][0]["steps"].as_array().unwrap().clone()
+    };
+    let planned = steps("plan -o json");
+    let refreshes: Vec<_> = planned.iter().filter(|step| step["kind"] == "refresh_devices").collect();
+    assert_eq!(refreshes.len(), 1, "{planned:?}");
+    assert_eq!(refreshes[0]["files"], serde_json::json!(["device-nodes", "cdi"]));
+    let wide = run("plan -o wide").stdout;
+    assert!(wide.contains("make device nodes and the CDI specification anew"), "{wide}");
+    assert!(!sandbox.path("told").exists(), "a plan runs nothing");
+    let applied = run("apply --yes");
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(sandbox.read("told"), "device-nodes cdi\n");
+    // What the program saw is what there is now.
+    assert_eq!(sandbox.read("seen.json"), sandbox.read("sim.json"));
+    assert!(steps("plan -o json").is_empty());
+    assert_eq!(run("apply --yes").code, 0);
+    assert_eq!(sandbox.read("told"), "device-nodes cdi\n", "nothing changed, and nobody is told");
+}
+
+#[test]
+fn a_program_that_fails_to_make_them_anew_ends_the_plan_with_its_last_line() {
+    let sandbox = refreshed_by("echo first; echo 'the specification is read-only' >&2; exit 3");
+    let program = sandbox.path("refresh").display().to_string();
+    let applied = run_with(&sandbox, "apply --yes", &[("SECTILE_DEVICE_REFRESH", &program)]);
+    assert_eq!(applied.code, 1, "{applied:?}");
+    let said = format!("`{program} device-nodes cdi` said: the specification is read-only: exit status: 3");
+    assert!(applied.stdout.contains(&said), "{applied:?}");
+    assert!(!applied.stdout.contains("first"), "{applied:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
+use sectile::sim::state::door::Door;
+
 use super::sandbox::Sandbox;
 
 const FLEET: &str = r#"[[node]]
@@ -121,6 +123,20 @@ fn who_starts_over_is_not_held_back_by_what_failed_before() {
     assert_eq!((run("plan --sim-fresh --detailed-exitcode").code, run("apply").code), (2, 1));
     std::fs::remove_file(sandbox.path("s.json")).unwrap();
     assert_eq!((run("plan --detailed-exitcode").code, run("apply").code), (2, 1));
+}
+
+#[test]
+fn a_world_that_a_program_on_the_driver_began_was_held_back_by_what_failed_in_the_one_before() {
+    let sandbox = sandbox("[[fault.call]]\nname = \"create_gi_at\"\nfails = \"INSUFFICIENT_RESOURCES\"\n");
+    let run = |line: &str| sandbox.run(&format!("{line} --sim fleet.toml --sim-state s.json"));
+    assert_eq!((run("apply").code, run("apply").code), (1, 3));
+    std::fs::remove_file(sandbox.path("s.json")).unwrap();
+    let fleet = sandbox.read("fleet.toml");
+    Door::open(&sandbox.path("s.json"), &fleet, "fleet.toml", None, true, 0.0).unwrap().unwrap();
+    let status = run("status").stdout;
+    assert!(!status.contains("an earlier run"), "{status}");
+    // It fails anew, and that is of this world.
+    assert_eq!((run("apply").code, run("apply").code), (1, 3));
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use sectile::ports::{Driver as _, Gi};
+use sectile::sim::driver::SimDriver;
 use sectile::sim::fleet::BUILTIN;
 use sectile::sim::lock;
 use sectile::sim::state::{StateError, StateFile};
+use serde_json::Value;
 
 fn open(path: &Path) -> Result<StateFile, StateError> {
     StateFile::open(path, BUILTIN, "FLEET.toml", false, false)
@@ -82,14 +85,124 @@ fn a_foreign_file_and_a_newer_state_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let whole = saved(&path);
-    std::fs::write(&path, whole.replacen("\"format_version\":1", "\"format_version\":2", 1)).unwrap();
+    std::fs::write(&path, whole.replacen("\"format_version\":2", "\"format_version\":3", 1)).unwrap();
     let error = open(&path).unwrap_err();
-    assert!(matches!(error, StateError::Newer { version: 2, .. }), "{error}");
+    assert!(matches!(error, StateError::Newer { version: 3, .. }), "{error}");
     assert_eq!(error.hint(), Some("upgrade sectile; --sim-fresh starts over"));
     for foreign in ["{}", "[]", "{\"kind\":\"Pod\",\"format_version\":1}", "name = 1"] {
         std::fs::write(&path, foreign).unwrap();
         assert!(matches!(open(&path), Err(StateError::Damaged { .. })), "{foreign}");
     }
+}
+
+/// Something of everything that a state can hold.
+const ALL: &str = r#"
+[[node]]
+name = "n"
+device_files = ["cdi"]
+  [[node.gpu]]
+  model = "h100-80gb-sxm"
+  instances = [
+    { profile = "1g.10gb", start = 0, users = ["process:4711/train"] },
+    { profile = "1g.10gb", start = 1, users = ["pod:x/w-0"] },
+    { profile = "1g.10gb", start = 2, users = ["unit:u.service"] },
+    { profile = "1g.10gb", start = 3, users = ["command:vm"] },
+  ]
+[[workload]]
+kind = "StatefulSet"
+namespace = "x"
+name = "w"
+profile = "1g.10gb"
+[[budget]]
+namespace = "x"
+name = "w"
+workload = "w"
+max_unavailable = 1
+[[fault.call]]
+name = "observe"
+fails = "503"
+"#;
+
+/// A state with all of it.
+fn full(path: &Path) -> Value {
+    let state = StateFile::open(path, ALL, "FLEET.toml", false, false).unwrap();
+    let gi = lock(&state.shared()).nodes["n"].gpus[0].instances[0].serial;
+    // Somebody is robbed of an instance, which is written down.
+    SimDriver::new(state.shared(), "n").destroy_gi(Gi(gi)).unwrap_err();
+    state.save().unwrap();
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_field_that_an_older_program_did_not_know_was_gone_after_its_next_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let whole = full(&path);
+    let opened = |state: &Value| {
+        std::fs::write(&path, state.to_string()).unwrap();
+        StateFile::open(&path, ALL, "FLEET.toml", false, false)
+    };
+    opened(&whole).unwrap();
+    for place in [
+        "",
+        "/begun",
+        "/world",
+        "/world/nodes/n",
+        "/world/nodes/n/gpus/0",
+        "/world/nodes/n/gpus/0/instances/0",
+        "/world/nodes/n/gpus/0/instances/0/compute/0",
+        "/world/nodes/n/gpus/0/instances/0/compute/0/processes/0",
+        "/world/nodes/n/units/u.service",
+        "/world/nodes/n/commands/vm",
+        "/world/pods/x~1w-0",
+        "/world/workloads/0",
+        "/world/budgets/0",
+        "/world/ledger/0",
+        "/world/faults/0",
+    ] {
+        let mut newer = whole.clone();
+        let there = newer.pointer_mut(place).and_then(Value::as_object_mut).expect(place);
+        there.insert("cooling".to_owned(), "by air".into());
+        let error = opened(&newer).expect_err(place);
+        assert!(error.to_string().contains("unknown field `cooling`"), "{place}: {error}");
+        assert_eq!(error.hint(), Some("--sim-fresh starts over"));
+    }
+}
+
+#[test]
+fn a_state_of_version_1_is_read_and_goes_on_as_one_of_version_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut state = full(&path);
+    let world = lock(&StateFile::open(&path, ALL, "FLEET.toml", false, false).unwrap().shared()).clone();
+    state["format_version"] = 1.into();
+    assert!(state.as_object_mut().unwrap().remove("begun").is_some());
+    assert!(state["world"]["nodes"]["n"].as_object_mut().unwrap().remove("device_files").is_some());
+    std::fs::write(&path, state.to_string()).unwrap();
+    let read = StateFile::open(&path, ALL, "FLEET.toml", false, false).unwrap();
+    let mut without = world;
+    without.nodes.get_mut("n").unwrap().device_files.clear();
+    assert_eq!(*lock(&read.shared()), without);
+    assert!(!read.fresh(), "what lies beside it is its own");
+    read.save().unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"format_version\":2"));
+}
+
+#[test]
+fn a_world_is_fresh_until_what_lies_beside_it_is_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let begun = open(&path).unwrap();
+    begun.save().unwrap();
+    assert!(begun.fresh());
+    drop(begun);
+    let again = open(&path).unwrap();
+    assert!(again.fresh(), "whoever began it did not say so");
+    again.settle();
+    again.save().unwrap();
+    drop(again);
+    assert!(!open(&path).unwrap().fresh());
+    assert!(StateFile::open(&path, BUILTIN, "FLEET.toml", true, false).unwrap().fresh());
 }
 
 #[test]

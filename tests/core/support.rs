@@ -44,6 +44,7 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         workloads: Vec::new(),
         budgets: Vec::new(),
         ledger: Vec::new(),
+        salt: 0,
     };
     Arc::new(Mutex::new(world))
 }

@@ -289,3 +289,13 @@ fn processes_are_counted_before_they_are_listed() {
     assert_eq!(client.call("nvmlDeviceGetRunningProcessDetailList", &[gpu, list.as_mut_ptr() as usize]), SUCCESS);
     assert_eq!(room.words(32)[0], 4711);
 }
+
+#[test]
+fn the_attributes_of_old_were_written_past_the_end_of_their_struct() {
+    let client = Client::new(FLEET);
+    let mig: usize = client.get("nvmlDeviceGetMigDeviceHandleByIndex", &[client.gpu(0), 0]).unwrap();
+    let (mut old, mut new) = (Room::new(), Room::new());
+    assert_eq!(client.call("nvmlDeviceGetAttributes", &[mig, old.pointer()]), SUCCESS);
+    assert_eq!(client.call("nvmlDeviceGetAttributes_v2", &[mig, new.pointer()]), SUCCESS);
+    assert_eq!(old.words(24), &new.words(40)[..6]);
+}

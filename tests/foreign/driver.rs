@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::client::{SUCCESS, built, sectile};
 
+const MANUAL: &str = include_str!("../../packaging/doc/driver.md");
+
 const FLEET: &str = r#"
 [[node]]
 name = "n1"
@@ -37,6 +39,19 @@ impl Place {
 
     fn run(&self, line: &str) -> (i32, String, String) {
         self.told(sectile(env!("CARGO_BIN_EXE_sectile")).args(line.split_whitespace()))
+    }
+
+    /// The same with settings, where programs of that command line may be `sectile`, and there is a tree.
+    fn within(&self, line: &str, settings: &[(&str, &str)]) -> (i32, String, String) {
+        std::fs::create_dir_all(self.path("layouts")).unwrap();
+        let layout = "nodes = [\"*\"]\n[[gpu]]\nmodel = \"A100*\"\ninstances = [\"3g\"]\n";
+        std::fs::write(self.path("layouts/all.toml"), layout).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let own = Path::new(env!("CARGO_BIN_EXE_sectile")).parent().unwrap().to_owned();
+        let path = std::env::join_paths([own].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        let mut program = sectile(env!("CARGO_BIN_EXE_sectile"));
+        program.env("PATH", path).envs(settings.iter().copied());
+        self.told(program.args(line.split_whitespace()))
     }
 
     fn told(&self, command: &mut Command) -> (i32, String, String) {
@@ -77,6 +92,96 @@ fn the_program_finds_the_library_and_which_simulation_it_is() {
     assert!(stdout.contains(&format!("LD_LIBRARY_PATH={folder}:/opt/lib:/srv/lib\n")), "{stdout}");
     assert!(stdout.contains("SECTILE_SIM_NODE=n1\n") && !stdout.contains("UNPRIVILEGED"), "{stdout}");
     assert_eq!(stderr, "on node n1; --node NAME takes another\n");
+}
+
+#[test]
+fn a_link_of_another_build_sent_programs_to_the_real_driver() {
+    let place = Place::new();
+    // The same program and library, elsewhere.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (build, other) = (folder.path().join("build"), folder.path().join("other.so"));
+    let link = build.join("examples/nvml/libnvidia-ml.so.1");
+    std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::fs::hard_link(env!("CARGO_BIN_EXE_sectile"), build.join("sectile")).unwrap();
+    std::fs::hard_link(built(), build.join("examples/libnvidia_ml.so")).unwrap();
+    std::fs::write(&other, "").unwrap();
+    let run = |build: &Path| {
+        let mut program = sectile(build.join("sectile"));
+        program.args(["driver", "--sim", "-q", "--", "sh", "-c", "realpath ${LD_LIBRARY_PATH%%:*}/libnvidia-ml.so.1"]);
+        place.told(&mut program)
+    };
+    let library =
+        |build: &Path| format!("{}\n", build.canonicalize().unwrap().join("examples/libnvidia_ml.so").display());
+    for stale in [Path::new("/nowhere/libnvidia_ml.so"), &other] {
+        std::os::unix::fs::symlink(stale, &link).unwrap();
+        assert_eq!(run(&build), (0, library(&build), String::new()), "{}", stale.display());
+        std::fs::remove_file(&link).unwrap();
+    }
+    assert_eq!(run(&build).0, 0);
+    let moved = folder.path().join("moved");
+    std::fs::rename(&build, &moved).unwrap();
+    let link = moved.join("examples/nvml/libnvidia-ml.so.1");
+    assert!(link.is_file(), "what is moved as a whole stays whole");
+    // What can't be put right is told, and nothing is run.
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(&link).unwrap();
+    let (code, stdout, stderr) = run(&moved);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("libnvidia-ml.so.1 can't be made"), "{stderr}");
+}
+
+#[test]
+fn settings_of_the_real_node_reached_sectile_on_the_simulated_driver() {
+    let place = Place::new();
+    let refresh = place.path("refresh").display().to_string();
+    let real = place.path("real").display().to_string();
+    std::fs::write(&refresh, format!("#!/bin/sh\ntouch {real}\n")).unwrap();
+    assert!(Command::new("chmod").args(["+x", &refresh]).status().unwrap().success());
+    let settings = [
+        ("SECTILE_STATE", real.as_str()),
+        ("SECTILE_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1"),
+        ("SECTILE_GPU_RESET", &refresh),
+        ("SECTILE_DEVICE_REFRESH", &refresh),
+        ("SECTILE_CLUSTER", "kube"),
+        ("SECTILE_NODE", "n1"),
+    ];
+    let driver = "driver --sim fleet.toml --node n2 --sim-state state --";
+    let (_, env, _) = place.within(&format!("{driver} env"), &settings);
+    for name in ["SECTILE_NVML_LIBRARY", "SECTILE_GPU_RESET", "SECTILE_CLUSTER", "SECTILE_NODE"] {
+        assert!(!env.contains(name), "{env}");
+    }
+    let apply = format!("{driver} sectile apply --gpus nvml --yes");
+    let (code, stdout, stderr) = place.within(&apply, &settings);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("Done: 1 created"), "{stdout}");
+    assert!(!Path::new(&real).exists(), "the real node was changed");
+    let kept = place.path("state.n2.host");
+    assert!(kept.join("memory.json").is_file());
+    // It goes with the world that it is of.
+    assert_eq!(place.within("status --sim fleet.toml --sim-state state --sim-fresh", &[]).0, 0);
+    assert!(!kept.exists());
+    let (code, stdout, stderr) = place.within(&apply, &[]);
+    assert!(code == 0 && stdout.contains("Done: 1 created"), "{stdout}{stderr}");
+}
+
+#[test]
+fn the_manuals_line_for_sectile_on_the_simulated_driver_always_failed() {
+    let place = Place::new();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let mut lines = 0;
+    for line in MANUAL.split(['`', '\n']).filter(|line| line.starts_with("sectile driver ") && line.contains(" -- ")) {
+        let words = line.replace("FLEET.toml", "fleet.toml").replace("gpu-a-01", "n2").replace("COMMAND…", "true");
+        let (code, stdout, stderr) = place.within(words.strip_prefix("sectile ").unwrap(), &[]);
+        assert_eq!(code, 0, "{line}: {stdout}{stderr}");
+        assert_eq!(stdout.contains(host.trim()), line.contains("--gpus nvml"), "{line}: {stdout}");
+        lines += 1;
+    }
+    assert_eq!(lines, 2);
+    // Without `--gpus nvml` it simulates by itself.
+    let (code, stdout, stderr) = place.within("driver --sim fleet.toml -- sectile plan", &[]);
+    assert!(code == 0 && stdout.contains("n2"), "{stdout}{stderr}");
+    // Two sides that nobody joins are still refused elsewhere.
+    assert_eq!(place.within("plan --sim fleet.toml --gpus nvml", &[]).0, 1);
 }
 
 #[test]

@@ -79,6 +79,103 @@ fn each_change_of_a_watched_gpu_is_one_event_whoever_made_it() {
 }
 
 #[test]
+fn an_event_of_old_was_written_past_the_end_of_its_struct() {
+    let client = Client::new(FLEET);
+    let gpu = client.gpu(0);
+    let set: usize = client.get("nvmlEventSetCreate", &[]).unwrap();
+    assert_eq!(client.call("nvmlDeviceRegisterEvents", &[gpu, 0x100, set]), SUCCESS);
+    client.create(gpu, 9).unwrap();
+    let mut room = Room::new();
+    assert_eq!(client.call("nvmlEventSetWait", &[set, room.pointer(), 20]), SUCCESS);
+    assert_eq!((room.handle(0), &room.words(24)[2..]), (gpu, &[0x100, 0, 0, 0][..]));
+}
+
+/// What ends a world while programs know it, and begins another in its place.
+const ENDS: [fn(&Client); 4] = [
+    // `--sim-fresh`.
+    |client| begin(client, true),
+    // The state is removed, and a command begins it.
+    |client| {
+        std::fs::remove_file(client.state()).unwrap();
+        begin(client, false);
+    },
+    // The same, and the next program does.
+    |client| {
+        std::fs::remove_file(client.state()).unwrap();
+        other(client);
+    },
+    // The same, and so does this one when it initializes the library again.
+    |client| {
+        std::fs::remove_file(client.state()).unwrap();
+        assert_eq!(client.call("nvmlShutdown", &[]), SUCCESS);
+        assert_eq!(client.call("nvmlInit_v2", &[]), SUCCESS);
+    },
+];
+
+fn begin(client: &Client, fresh: bool) {
+    StateFile::open(&client.state(), client.fleet(), "fleet.toml", fresh, true).unwrap().save().unwrap();
+}
+
+/// An instance on the first GPU: its handle, its compute instance's and its MIG device's.
+fn instance(client: &Client) -> [usize; 3] {
+    let gi = client.create(client.gpu(0), 9).unwrap();
+    let ci = client.get("nvmlGpuInstanceCreateComputeInstance", &[gi, 2]).unwrap();
+    let mut migs = (0..7).map(|index| client.get("nvmlDeviceGetMigDeviceHandleByIndex", &[client.gpu(0), index]));
+    [gi, ci, migs.find_map(Result::ok).unwrap()]
+}
+
+#[test]
+fn a_handle_of_an_earlier_world_destroyed_an_instance_of_the_next() {
+    for end in ENDS {
+        let client = Client::new(FLEET);
+        let gpu = client.gpu(0);
+        let [gi, ci, mig] = instance(&client);
+        assert!(client.get::<u32>("nvmlDeviceGetGpuInstanceId", &[mig]).is_ok());
+        end(&client);
+        assert_eq!(client.gpu(0), gpu, "the GPU is the same");
+        let new = instance(&client);
+        let before = client.world();
+        assert_eq!(client.get::<u32>("nvmlDeviceGetGpuInstanceId", &[mig]), Err(INVALID_ARGUMENT));
+        assert_eq!(client.call("nvmlComputeInstanceDestroy", &[ci]), INVALID_ARGUMENT);
+        assert_eq!(client.call("nvmlGpuInstanceDestroy", &[gi]), INVALID_ARGUMENT);
+        assert_eq!(client.get::<usize>("nvmlGpuInstanceCreateComputeInstance", &[gi, 0]), Err(INVALID_ARGUMENT));
+        assert_eq!(client.world(), before);
+        assert_eq!(client.call("nvmlComputeInstanceDestroy", &[new[1]]), SUCCESS);
+        assert_eq!(client.call("nvmlGpuInstanceDestroy", &[new[0]]), SUCCESS);
+    }
+}
+
+#[test]
+fn a_handle_is_good_as_long_as_its_world_whoever_writes_it_and_however_often_the_library_is_initialized() {
+    let client = Client::new(FLEET);
+    let [gi, ci, mig] = instance(&client);
+    // A command writes the state as it is.
+    begin(&client, false);
+    assert_eq!(client.call("nvmlShutdown", &[]), SUCCESS);
+    assert_eq!(client.call("nvmlInit_v2", &[]), SUCCESS);
+    assert!(client.get::<u32>("nvmlDeviceGetGpuInstanceId", &[mig]).is_ok());
+    assert_eq!(client.call("nvmlComputeInstanceDestroy", &[ci]), SUCCESS);
+    assert_eq!(client.call("nvmlGpuInstanceDestroy", &[gi]), SUCCESS);
+}
+
+#[test]
+fn changes_of_a_world_that_began_anew_were_no_events_until_there_were_more_than_before() {
+    // All but the last: what is initialized again has no event sets.
+    for end in &ENDS[..3] {
+        let client = Client::new(FLEET);
+        let gpu = client.gpu(0);
+        let set: usize = client.get("nvmlEventSetCreate", &[]).unwrap();
+        assert_eq!(client.call("nvmlDeviceRegisterEvents", &[gpu, 0x100, set]), SUCCESS);
+        instance(&client);
+        assert_eq!([event(&client, set), event(&client, set), event(&client, set)], [Ok(gpu), Ok(gpu), Err(TIMEOUT)]);
+        end(&client);
+        assert_eq!([event(&client, set), event(&client, set)], [Ok(gpu), Err(TIMEOUT)], "another world is a change");
+        client.create(gpu, 9).unwrap();
+        assert_eq!([event(&client, set), event(&client, set)], [Ok(gpu), Err(TIMEOUT)]);
+    }
+}
+
+#[test]
 fn an_event_comes_to_who_waits_already() {
     let client = Client::new(FLEET);
     let gpu = client.gpu(0);

@@ -9,7 +9,7 @@ use super::handles::DeviceToken;
 use super::library::Library;
 use super::nvml;
 use super::place::{Out, Place, Text, Versioned, fixed, version_of};
-use super::structs::{Attributes, FieldValue, Memory1, Memory2, Pci1, Pci2, Pci3, PciExt, Uuid};
+use super::structs::{Attributes1, Attributes2, FieldValue, Memory1, Memory2, Pci1, Pci2, Pci3, PciExt, Uuid};
 
 /// NVIDIA's, the lower half of a device id.
 const VENDOR: u32 = 0x10de;
@@ -134,22 +134,19 @@ fn brand(board: &Board) -> u32 {
     if board.id.starts_with("rtx") { 13 } else { 14 }
 }
 
-fn attributes(it: &Library, device: DeviceToken) -> Nvml<Attributes> {
+fn attributes(it: &Library, device: DeviceToken) -> Nvml<Attributes2> {
     let device = device.real()?;
     let (gi, ci) = it.look(|driver| driver.mig_profiles(device))?;
-    Ok(Attributes {
-        counts: [
-            ci.multiprocessor_count,
-            ci.shared_copy_engine_count,
-            ci.shared_decoder_count,
-            ci.shared_encoder_count,
-            ci.shared_jpeg_count,
-            ci.shared_ofa_count,
-        ],
-        gi_slices: gi.slice_count,
-        ci_slices: ci.slice_count,
-        memory_mib: gi.memory_size_mib,
-    })
+    let counts = [
+        ci.multiprocessor_count,
+        ci.shared_copy_engine_count,
+        ci.shared_decoder_count,
+        ci.shared_encoder_count,
+        ci.shared_jpeg_count,
+        ci.shared_ofa_count,
+    ];
+    let (gi_slices, ci_slices, memory_mib) = (gi.slice_count, ci.slice_count, gi.memory_size_mib);
+    Ok(Attributes2 { first: Attributes1 { counts }, gi_slices, ci_slices, memory_mib })
 }
 
 /// Each value has its own code.
@@ -239,8 +236,10 @@ nvml! {
         minor.set(capability.1);
         Ok(())
     };
-    fn nvmlDeviceGetAttributes(device: DeviceToken, found: Out<Attributes>) = |it| found.take(|| attributes(it, device));
-    fn nvmlDeviceGetAttributes_v2(device: DeviceToken, found: Out<Attributes>) = |it| {
+    fn nvmlDeviceGetAttributes(device: DeviceToken, found: Out<Attributes1>) = |it| {
+        found.take(|| Ok(attributes(it, device)?.first))
+    };
+    fn nvmlDeviceGetAttributes_v2(device: DeviceToken, found: Out<Attributes2>) = |it| {
         found.take(|| attributes(it, device))
     };
     fn nvmlDeviceGetFieldValues(device: DeviceToken, count: i32, values: Out<FieldValue>) = |it| {

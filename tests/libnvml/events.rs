@@ -11,7 +11,7 @@ use super::handles::{DeviceToken, EventsToken};
 use super::library::{Library, locked};
 use super::nvml;
 use super::place::Out;
-use super::structs::Event;
+use super::structs::{Event1, Event2};
 
 /// `nvmlEventMigConfigChange`.
 const MIG_CONFIG_CHANGE: u64 = 0x100;
@@ -22,8 +22,10 @@ const LOOK_MS: u32 = 5;
 /// No instance: only an XID has one.
 const NONE: u32 = u32::MAX;
 
+/// How many changes of a GPU there were, behind the number of their world.
+type Changes = (u64, u64);
 /// GPUs, each with how many of its changes have been told.
-type Watched = BTreeMap<Device, u64>;
+type Watched = BTreeMap<Device, Changes>;
 
 /// All sets, by number.
 #[derive(Default)]
@@ -43,7 +45,7 @@ impl Sets {
     }
 }
 
-fn changes(it: &Library, device: Device) -> Nvml<u64> {
+fn changes(it: &Library, device: Device) -> Nvml<Changes> {
     it.look(|driver| driver.changes(device))
 }
 
@@ -60,15 +62,23 @@ fn register(it: &Library, device: DeviceToken, kinds: u64, set: EventsToken) -> 
     })
 }
 
+/// Counts one more as told, if there is one. Another world is a change, however often its GPU was changed.
+fn tell(told: &mut Changes, now: Changes) -> bool {
+    if told.0 != now.0 {
+        *told = now;
+        return true;
+    }
+    let more = told.1 < now.1;
+    told.1 += u64::from(more);
+    more
+}
+
 /// The next change of any GPU of a set, if there is one already.
 fn next(it: &Library, set: u64) -> Nvml<Option<Device>> {
     for (device, _) in it.sets.with(set, |watched| watched.clone())? {
         let now = changes(it, device)?;
         // Another thread may have told it meanwhile.
-        let told = it.sets.with(set, |watched| {
-            let told = watched.get_mut(&device).filter(|told| **told < now);
-            told.map(|told| *told += 1).is_some()
-        })?;
+        let told = it.sets.with(set, |watched| watched.get_mut(&device).is_some_and(|told| tell(told, now)))?;
         if told {
             return Ok(Some(device));
         }
@@ -76,16 +86,15 @@ fn next(it: &Library, set: u64) -> Nvml<Option<Device>> {
     Ok(None)
 }
 
-fn wait(it: &Library, set: EventsToken, event: Out<Event>, timeout_ms: u32) -> Nvml<()> {
-    let (set, place) = (set.real()?, event.place()?);
+fn wait(it: &Library, set: EventsToken, timeout_ms: u32) -> Nvml<Event2> {
+    let set = set.real()?;
     for look in 0..=timeout_ms / LOOK_MS {
         if look > 0 {
             std::thread::sleep(Duration::from_millis(LOOK_MS.into()));
         }
         if let Some(device) = next(it, set)? {
-            let device = DeviceToken::of(device);
-            place.set(Event { device, kind: MIG_CONFIG_CHANGE, data: 0, gi: NONE, ci: NONE });
-            return Ok(());
+            let first = Event1 { device: DeviceToken::of(device), kind: MIG_CONFIG_CHANGE, data: 0 };
+            return Ok(Event2 { first, gi: NONE, ci: NONE });
         }
     }
     Err(NvmlCode::Timeout)
@@ -100,9 +109,11 @@ nvml! {
         let device = device.real()?;
         kinds.take(|| changes(it, device).map(|_| SUPPORTED))
     };
-    fn nvmlEventSetWait(set: EventsToken, event: Out<Event>, timeout_ms: u32) = |it| wait(it, set, event, timeout_ms);
-    fn nvmlEventSetWait_v2(set: EventsToken, event: Out<Event>, timeout_ms: u32) = |it| {
-        wait(it, set, event, timeout_ms)
+    fn nvmlEventSetWait(set: EventsToken, event: Out<Event1>, timeout_ms: u32) = |it| {
+        event.take(|| Ok(wait(it, set, timeout_ms)?.first))
+    };
+    fn nvmlEventSetWait_v2(set: EventsToken, event: Out<Event2>, timeout_ms: u32) = |it| {
+        event.take(|| wait(it, set, timeout_ms))
     };
     fn nvmlEventSetFree(set: EventsToken) = |it| {
         let set = set.real()?;

@@ -54,8 +54,11 @@ structs! {
     ProcessDetail, 32 { pid: u32, used: u64, gi: u32, ci: u32, protected: u64 }
     /// `nvmlProcessDetailList_v1_t`.
     ProcessDetails, 24 { version: u32, mode: u32, count: u32, processes: *mut ProcessDetail }
-    /// `nvmlDeviceAttributes_t`; `counts`: multiprocessors, and shared copy, decoder, encoder, JPEG, OFA.
-    Attributes, 40 { counts: [u32; 6], gi_slices: u32, ci_slices: u32, memory_mib: u64 }
+    /// `nvmlDeviceAttributes_t` as `nvmlDeviceGetAttributes` of old had it; `counts`: multiprocessors, and shared copy,
+    /// decoder, encoder, JPEG, OFA.
+    Attributes1, 24 { counts: [u32; 6] }
+    /// `nvmlDeviceAttributes_t`.
+    Attributes2, 40 { first: Attributes1, gi_slices: u32, ci_slices: u32, memory_mib: u64 }
     /// `nvmlMemory_t` and `nvmlBAR1Memory_t`.
     Memory1, 24 { total: u64, free: u64, used: u64 }
     /// `nvmlMemory_v2_t`.
@@ -75,8 +78,10 @@ structs! {
     Uuid, 52 { version: u32, kind: u32, value: [u8; 44] }
     /// `nvmlFieldValue_t`.
     FieldValue, 40 { field: u32, scope: u32, timestamp: i64, latency_us: i64, kind: u32, code: u32, value: u64 }
+    /// `nvmlEventData_t` as `nvmlEventSetWait` of old had it.
+    Event1, 24 { device: DeviceToken, kind: u64, data: u64 }
     /// `nvmlEventData_t`.
-    Event, 32 { device: DeviceToken, kind: u64, data: u64, gi: u32, ci: u32 }
+    Event2, 32 { first: Event1, gi: u32, ci: u32 }
 }
 
 impl From<model::Placement> for Placement {

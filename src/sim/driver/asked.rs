@@ -24,8 +24,9 @@ impl SimDriver {
         }
     }
 
-    /// How often a GPU's MIG configuration has changed.
-    pub fn changes(&self, device: Device) -> Nvml<u64> {
-        Ok(self.gpu(&self.world(), device)?.1.changes)
+    /// How often a GPU's MIG configuration has changed, behind the number of the world in which it has.
+    pub fn changes(&self, device: Device) -> Nvml<(u64, u64)> {
+        let world = self.world();
+        Ok((world.salt, self.gpu(&world, device)?.1.changes))
     }
 }

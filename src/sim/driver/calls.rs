@@ -76,7 +76,7 @@ impl Driver for SimDriver {
             let found = if gpu.uuid == uuid {
                 Some(gpu_handle(at))
             } else {
-                migs.find(|ci| ci.uuid == uuid).map(|ci| Device(ci.serial))
+                migs.find(|ci| ci.uuid == uuid).map(|ci| Device(world.handle(ci.serial)))
             };
             if let Some(device) = found {
                 return if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok(device) };
@@ -176,7 +176,7 @@ impl Driver for SimDriver {
         }
         let mut all = gpu.instances.iter().flat_map(|gi| gi.compute.iter().map(move |ci| (gi, ci)));
         let found = all.find(|(gi, ci)| mig_index(board, gi, ci) == index);
-        found.map(|(_, ci)| Device(ci.serial)).ok_or(NvmlCode::NotFound)
+        found.map(|(_, ci)| Device(world.handle(ci.serial))).ok_or(NvmlCode::NotFound)
     }
 
     fn is_mig_device(&self, device: Device) -> Nvml<bool> {
@@ -260,14 +260,14 @@ impl Driver for SimDriver {
         let profile = board.profile_by_id(profile_id).ok_or(NvmlCode::NotSupported)?;
         let mut found: Vec<_> = gpu.instances.iter().filter(|gi| gi.profile_index == profile.index).collect();
         found.sort_by_key(|gi| gi.id);
-        Ok(found.into_iter().map(|gi| Gi(gi.serial)).collect())
+        Ok(found.into_iter().map(|gi| Gi(world.handle(gi.serial))).collect())
     }
 
     fn gi_by_id(&self, device: Device, id: u32) -> Nvml<Gi> {
         self.root()?;
         let world = self.world();
         let (_, gpu, _) = self.mig_gpu(&world, device)?;
-        gpu.instances.iter().find(|gi| gi.id == id).map(|gi| Gi(gi.serial)).ok_or(NvmlCode::NotFound)
+        gpu.instances.iter().find(|gi| gi.id == id).map(|gi| Gi(world.handle(gi.serial))).ok_or(NvmlCode::NotFound)
     }
 
     fn gi_info(&self, gi: Gi) -> Nvml<GiInfo> {
@@ -309,26 +309,28 @@ impl Driver for SimDriver {
     }
 
     fn compute_instances(&self, gi: Gi, profile_id: u32) -> Nvml<Vec<Ci>> {
-        self.within(gi, profile_id, |there, _, profile| {
+        let serials: Vec<u64> = self.within(gi, profile_id, |there, _, profile| {
             let mut found: Vec<_> = there.compute.iter().filter(|ci| ci.profile_index == profile.index).collect();
             found.sort_by_key(|ci| ci.id);
-            found.into_iter().map(|ci| Ci(ci.serial)).collect()
-        })
+            found.into_iter().map(|ci| ci.serial).collect()
+        })?;
+        let world = self.world();
+        Ok(serials.into_iter().map(|serial| Ci(world.handle(serial))).collect())
     }
 
     fn ci_by_id(&self, gi: Gi, id: u32) -> Nvml<Ci> {
         self.root()?;
         let world = self.world();
         let (_, there) = world.sim_gi(&self.node, gi.0)?;
-        there.compute.iter().find(|ci| ci.id == id).map(|ci| Ci(ci.serial)).ok_or(NvmlCode::NotFound)
+        there.compute.iter().find(|ci| ci.id == id).map(|ci| Ci(world.handle(ci.serial))).ok_or(NvmlCode::NotFound)
     }
 
     fn ci_info(&self, ci: Ci) -> Nvml<CiInfo> {
         let world = self.world();
         let (_, gi, there) = world.sim_ci(&self.node, ci.0)?;
         Ok(CiInfo {
-            device: Device(there.serial),
-            gpu_instance: Gi(gi.serial),
+            device: Device(world.handle(there.serial)),
+            gpu_instance: Gi(world.handle(gi.serial)),
             id: there.id,
             profile_id: there.profile_index,
             placement: there.placement,

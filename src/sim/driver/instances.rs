@@ -152,16 +152,18 @@ impl World {
         if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok(gpu) }
     }
 
-    /// The GPU instance with that serial, and its GPU's place. A destroyed one is an invalid argument.
-    pub(crate) fn sim_gi(&self, node: &str, serial: u64) -> Nvml<(usize, &SimGi)> {
+    /// The GPU instance with that handle, and its GPU's place. A destroyed one is an invalid argument.
+    pub(crate) fn sim_gi(&self, node: &str, handle: u64) -> Nvml<(usize, &SimGi)> {
+        let serial = self.handle(handle);
         let gpus = &self.nodes.get(node).ok_or(NvmlCode::DriverNotLoaded)?.gpus;
         let all = gpus.iter().enumerate().flat_map(|(at, gpu)| gpu.instances.iter().map(move |gi| (at, gpu, gi)));
         let (at, gpu, gi) = all.into_iter().find(|(.., gi)| gi.serial == serial).ok_or(NvmlCode::InvalidArgument)?;
         if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok((at, gi)) }
     }
 
-    /// The compute instance with that serial, its GPU's place and its GPU instance.
-    pub(crate) fn sim_ci(&self, node: &str, serial: u64) -> Nvml<(usize, &SimGi, &SimCi)> {
+    /// The compute instance with that handle, its GPU's place and its GPU instance.
+    pub(crate) fn sim_ci(&self, node: &str, handle: u64) -> Nvml<(usize, &SimGi, &SimCi)> {
+        let serial = self.handle(handle);
         let gpus = &self.nodes.get(node).ok_or(NvmlCode::DriverNotLoaded)?.gpus;
         for (at, gpu) in gpus.iter().enumerate() {
             for gi in &gpu.instances {
@@ -180,23 +182,26 @@ impl World {
         if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok((gpu, &mut self.next_serial)) }
     }
 
-    /// Creates a GPU instance; its serial.
+    /// Creates a GPU instance; its handle.
     pub(crate) fn create_gi(&mut self, node: &str, gpu: usize, id: u32, at: Option<Placement>) -> Nvml<u64> {
         let (gpu, next) = self.workbench(node, gpu)?;
-        gpu.create_gi(next, id, at)
+        let serial = gpu.create_gi(next, id, at)?;
+        Ok(self.handle(serial))
     }
 
-    /// Creates a compute instance; its serial.
+    /// Creates a compute instance; its handle.
     pub(crate) fn create_ci(&mut self, node: &str, gi: u64, index: u32, at: Option<Placement>) -> Nvml<u64> {
-        let (gpu, _) = self.sim_gi(node, gi)?;
+        let (gpu, of) = self.sim_gi(node, gi)?;
+        let of = of.serial;
         let (gpu, next) = self.workbench(node, gpu)?;
-        gpu.create_ci(next, gi, index, at)
+        let serial = gpu.create_ci(next, of, index, at)?;
+        Ok(self.handle(serial))
     }
 
     /// Destroys a compute instance, unless processes are on it.
-    pub(crate) fn destroy_ci(&mut self, node: &str, serial: u64) -> Nvml<()> {
-        let (gpu, gi, ci) = self.sim_ci(node, serial)?;
-        let (gi, busy, uuid) = (gi.serial, !ci.processes.is_empty(), ci.uuid.clone());
+    pub(crate) fn destroy_ci(&mut self, node: &str, handle: u64) -> Nvml<()> {
+        let (gpu, gi, ci) = self.sim_ci(node, handle)?;
+        let (gi, serial, busy, uuid) = (gi.serial, ci.serial, !ci.processes.is_empty(), ci.uuid.clone());
         self.record(node, gpu, "nvmlComputeInstanceDestroy", &[uuid])?;
         if busy {
             return Err(NvmlCode::InUse);
@@ -209,9 +214,9 @@ impl World {
     }
 
     /// Destroys a GPU instance, unless compute instances are in it.
-    pub(crate) fn destroy_gi(&mut self, node: &str, serial: u64) -> Nvml<()> {
-        let (gpu, gi) = self.sim_gi(node, serial)?;
-        let full = !gi.compute.is_empty();
+    pub(crate) fn destroy_gi(&mut self, node: &str, handle: u64) -> Nvml<()> {
+        let (gpu, gi) = self.sim_gi(node, handle)?;
+        let (serial, full) = (gi.serial, !gi.compute.is_empty());
         let on = self.sim_gpu(node, gpu)?;
         // Whoever was given a device of this instance holds it, also when the compute instance is gone by now.
         let slices = gi.profile(on.sim_board()?)?.slices;

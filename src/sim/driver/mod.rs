@@ -1,7 +1,8 @@
 //! The simulated driver: NVML's rules over the simulated world, with its return codes, privileges and latencies.
 //!
 //! Handles are tokens: a GPU's is its place in PCI order, all others are serial numbers that nothing else ever gets,
-//! so that the handle of something destroyed stays invalid.
+//! combined with a number of the world's where other programs call, so that the handle of something destroyed, or of
+//! another world, stays invalid.
 
 mod asked;
 mod board;
@@ -18,7 +19,7 @@ use crate::ports::{Device, Nvml, NvmlCode};
 use crate::sim::world::{SimCi, SimGi, SimGpu, World};
 use crate::sim::{Shared, lock};
 
-/// Set in the handles of GPUs; serial numbers never get that far.
+/// Set in the handles of GPUs; neither serial numbers nor a world's own number get that far.
 const GPU_HANDLE: u64 = 1 << 63;
 
 /// What successful calls take, in milliseconds of the virtual clock. Failing ones take none.

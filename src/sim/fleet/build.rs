@@ -26,6 +26,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         latency,
         memory: Memory::default(),
         faults,
+        salt: 0,
     };
     for At { value, span } in workloads {
         let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Held, StateError, StateFile, load, read, take, write};
+use super::{Begun, Held, StateError, StateFile, load, read, take, whole, write};
 use crate::ports::{Nvml, NvmlCode};
 use crate::sim::driver::{Latency, SimDriver};
 use crate::sim::fault::{Fate, Faulty, Meddler};
@@ -28,8 +28,15 @@ pub struct Door {
     driver: SimDriver,
     /// How much of the time that a call takes is really waited for: 0 for none, 1 for all of it.
     pace: f64,
-    /// The file that the world was read from. While it is open nothing else can be mistaken for it.
-    seen: Mutex<Option<File>>,
+    seen: Mutex<Seen>,
+}
+
+/// What the world was read from.
+#[derive(Debug, Default)]
+struct Seen {
+    /// While it is open nothing else can be mistaken for it.
+    file: Option<File>,
+    begun: Begun,
 }
 
 impl Door {
@@ -58,7 +65,7 @@ impl Door {
             fleet_name: fleet_name.to_owned(),
             driver: SimDriver { world, node, privileged, latency: Latency::default() },
             pace,
-            seen: Mutex::new(None),
+            seen: Mutex::default(),
         }))
     }
 
@@ -86,9 +93,9 @@ impl Door {
         let passed_ms = world.clock_ms.saturating_sub(before.clock_ms);
         if *world != before {
             // Whatever happens to the file, what is in memory alone is forgotten.
-            *seen = None;
-            write(&self.path, &world, false).map_err(|_| NvmlCode::Unknown)?;
-            *seen = File::open(&self.path).ok();
+            seen.file = None;
+            write(&self.path, seen.begun, &world, false).map_err(|_| NvmlCode::Unknown)?;
+            seen.file = File::open(&self.path).ok();
         }
         drop((world, seen, held));
         self.wait(passed_ms);
@@ -96,22 +103,23 @@ impl Door {
     }
 
     /// The world as the file has it now, until what is returned is dropped.
-    fn refreshed(&self) -> Nvml<MutexGuard<'_, Option<File>>> {
+    fn refreshed(&self) -> Nvml<MutexGuard<'_, Seen>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let there = match std::fs::metadata(&self.path) {
             Ok(there) => there,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(NvmlCode::DriverNotLoaded),
             Err(_) => return Err(NvmlCode::Unknown),
         };
-        let known = seen.as_ref().and_then(|file| file.metadata().ok());
+        let known = seen.file.as_ref().and_then(|file| file.metadata().ok());
         if known.is_none_or(|known| (known.dev(), known.ino()) != (there.dev(), there.ino())) {
-            *seen = None;
+            seen.file = None;
             // Opened before it is read: what replaces it in between is read next time.
             let file = File::open(&self.path).map_err(|_| NvmlCode::DriverNotLoaded)?;
             let text = std::io::read_to_string(&file).map_err(|_| NvmlCode::Unknown)?;
-            let world = load(&self.path, &text, &self.fleet_text, &self.fleet_name);
-            *lock(&self.driver.world) = world.map_err(|_| NvmlCode::Unknown)?;
-            *seen = Some(file);
+            let whole = whole(&self.path, &text, &self.fleet_text, &self.fleet_name);
+            let (begun, world) = whole.map_err(|_| NvmlCode::Unknown)?;
+            *lock(&self.driver.world) = World { salt: begun.number, ..world };
+            *seen = Seen { file: Some(file), begun };
         }
         Ok(seen)
     }
