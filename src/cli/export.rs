@@ -181,7 +181,7 @@ fn tree(root: &Path, nodes: &[&ObservedNode]) -> Result<Vec<(PathBuf, String)>, 
     };
     for (node, name, _) in &written {
         let winner = resolved.desired.nodes.get(*node).and_then(|desired| desired.layout.as_ref());
-        if let Some(winner) = winner.filter(|winner| winner.file != *name) {
+        if let Some(winner) = winner.filter(|winner| *winner.file != **name) {
             let message = format!("{winner} would win over {name} for {node}, and nothing was written");
             return Err(Error::failed(message).hint(beside));
         }

@@ -40,7 +40,7 @@ pub struct At<T> {
 impl<T> At<T> {
     /// The place, in that file.
     pub fn source(&self, file: &str) -> Source {
-        Source { file: file.to_owned(), line: self.line }
+        Source { file: file.into(), line: self.line }
     }
 
     /// Another value at the same place.

@@ -1,6 +1,7 @@
 //! Who says what: places in the tree, its revision, and digests.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -10,8 +11,8 @@ use super::profile::serde_as_text;
 /// A place in the tree: file and line, printed as `layouts/inference.toml:4`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
-    /// The path below the tree, with `/`.
-    pub file: String,
+    /// The path below the tree, with `/`: of a fleet's plan it stands at every instance.
+    pub file: Arc<str>,
     /// The line, from 1.
     pub line: u32,
 }
@@ -28,7 +29,7 @@ impl std::str::FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         let (file, line) = text.rsplit_once(':').ok_or_else(|| format!("`{text}` is no FILE:LINE"))?;
         let line = line.parse().map_err(|_| format!("`{line}` is no line number"))?;
-        Ok(Source { file: file.to_owned(), line })
+        Ok(Source { file: file.into(), line })
     }
 }
 

@@ -79,7 +79,7 @@ fn plan<'a>(
     node: &ObservedNode,
     goals: impl Iterator<Item = (&'a ObservedGpu, Goal)>,
 ) -> BTreeMap<String, (GpuPlan, Option<String>)> {
-    let source = Source { file: String::new(), line: 0 };
+    let source = Source { file: "".into(), line: 0 };
     let goals =
         goals.map(|(gpu, goal)| (gpu.uuid.clone(), GpuGoal { goal, source: source.clone(), shadows: Vec::new() }));
     let desired = DesiredNode {

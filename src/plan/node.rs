@@ -33,6 +33,7 @@ pub fn unobserved(desired: &DesiredNode, now: Timestamp) -> NodePlan {
     };
     let mut plan = empty(desired, now);
     plan.state = NodeState::Unknown;
+    plan.fingerprint = Digest::of([]);
     plan.blocked.push(block);
     plan
 }
@@ -42,7 +43,7 @@ fn empty(desired: &DesiredNode, now: Timestamp) -> NodePlan {
         name: desired.node.clone(),
         state: NodeState::Converged,
         suspended: None,
-        fingerprint: Digest::of([]),
+        fingerprint: Digest(String::new()),
         observed_at: now.to_string(),
         source: desired.layout.clone(),
         shadows: desired.shadows.clone(),

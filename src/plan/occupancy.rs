@@ -1,12 +1,14 @@
 //! What lies on one GPU and what still fits beside it: a table of bits, made once from the board's geometry.
 
+use std::sync::Arc;
+
 use crate::model::geometry::Geometry;
 
 /// The budgets of a GPU that are no places: its compute slices, and each kind of media engine.
 const BUDGETS: usize = 5;
 
-/// A profile as bits, and how many of it lie there.
-#[derive(Clone, Debug)]
+/// A profile as bits.
+#[derive(Debug)]
 struct Row {
     /// Memory slices.
     size: u32,
@@ -19,13 +21,14 @@ struct Row {
     /// What one takes of each budget; 0 where nobody knows, which limits nothing.
     takes: [u32; BUDGETS],
     most: u32,
-    count: u32,
 }
 
-/// What is occupied on a GPU while instances are put on it.
+/// What is occupied on a GPU while instances are put on it. A copy shares the table.
 #[derive(Clone, Debug)]
 pub struct Occupancy {
-    rows: Vec<Row>,
+    rows: Arc<[Row]>,
+    /// How many of each profile lie there.
+    counts: Vec<u32>,
     /// A bit for each memory slice; boards have at most 12 and drivers are not trusted past 64.
     units: u64,
     total: [u32; BUDGETS],
@@ -46,9 +49,10 @@ impl Occupancy {
             for ((take, engines), total) in takes.iter_mut().skip(1).zip(p.engines.media()).zip(geometry.media) {
                 *take = total.and(engines).unwrap_or(0);
             }
-            Row { size: p.size, shape, starts, apart, takes, most: p.max_instances, count: 0 }
+            Row { size: p.size, shape, starts, apart, takes, most: p.max_instances }
         };
-        Occupancy { rows: geometry.profiles.iter().map(row).collect(), units: 0, total, used: [0; BUDGETS] }
+        let rows: Arc<[Row]> = geometry.profiles.iter().map(row).collect();
+        Occupancy { counts: vec![0; rows.len()], rows, units: 0, total, used: [0; BUDGETS] }
     }
 
     /// Whether an instance of the profile may be put there now.
@@ -58,8 +62,8 @@ impl Occupancy {
 
     /// A bit for each start where an instance of the profile may be put now.
     pub fn starts(&self, profile: usize) -> u64 {
-        let Some(row) = self.rows.get(profile) else { return 0 };
-        if row.count < row.most && self.affords(row, 1) { self.free(row) } else { 0 }
+        let Some((row, count)) = self.rows.get(profile).zip(self.counts.get(profile)) else { return 0 };
+        if *count < row.most && self.affords(row, 1) { self.free(row) } else { 0 }
     }
 
     /// The slices that an instance of the profile would take there, as bits.
@@ -94,25 +98,25 @@ impl Occupancy {
     /// Puts an instance there; whoever calls has asked [`Occupancy::admits`], or knows that it lies there.
     pub fn put(&mut self, profile: usize, start: u32) {
         self.units |= self.slices(profile, start);
-        let Some(row) = self.rows.get_mut(profile) else { return };
-        row.count += 1;
+        let Some((row, count)) = self.rows.get(profile).zip(self.counts.get_mut(profile)) else { return };
+        *count += 1;
         self.used.iter_mut().zip(row.takes).for_each(|(used, takes)| *used = used.saturating_add(takes));
     }
 
     /// Takes it away again.
     pub fn take(&mut self, profile: usize, start: u32) {
         self.units &= !self.slices(profile, start);
-        let Some(row) = self.rows.get_mut(profile) else { return };
-        row.count = row.count.saturating_sub(1);
+        let Some((row, count)) = self.rows.get(profile).zip(self.counts.get_mut(profile)) else { return };
+        *count = count.saturating_sub(1);
         self.used.iter_mut().zip(row.takes).for_each(|(used, takes)| *used = used.saturating_sub(takes));
     }
 
     /// How many more of a profile fit, alone: the driver's remaining capacity.
     pub fn capacity(&self, profile: usize) -> u32 {
-        self.rows.get(profile).map_or(0, |row| self.fit(row))
+        self.rows.get(profile).zip(self.counts.get(profile)).map_or(0, |(row, count)| self.fit(row, *count))
     }
 
-    fn fit(&self, row: &Row) -> u32 {
+    fn fit(&self, row: &Row, count: u32) -> u32 {
         let mut free = self.free(row);
         let mut fit = 0;
         if row.apart {
@@ -125,7 +129,7 @@ impl Occupancy {
                 fit += 1;
             }
         }
-        fit = fit.min(row.most.saturating_sub(row.count));
+        fit = fit.min(row.most.saturating_sub(count));
         while fit > 0 && !self.affords(row, fit) {
             fit -= 1;
         }
@@ -134,6 +138,6 @@ impl Occupancy {
 
     /// The sum of all capacities.
     pub fn room(&self) -> u64 {
-        self.rows.iter().map(|row| u64::from(self.fit(row))).sum()
+        self.rows.iter().zip(&self.counts).map(|(row, count)| u64::from(self.fit(row, *count))).sum()
     }
 }

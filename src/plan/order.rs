@@ -11,7 +11,6 @@ use crate::model::observed::{Observed, User};
 use crate::model::plan::SlotRef;
 
 use super::movers::{Mover, slot};
-use super::placement::Occupancy;
 use super::target::GpuTarget;
 
 /// Free instances of the cluster that are not promised yet.
@@ -323,7 +322,7 @@ impl State<'_> {
             return Vec::new();
         }
         let index = |profile| geometry.profiles.iter().position(|p| p.name == profile);
-        let mut occupancy = Occupancy::new(geometry);
+        let Some(mut occupancy) = target.empty.clone() else { return Vec::new() };
         for (i, instance) in target.gpu.instances.iter().enumerate() {
             if !self.destroyed.contains(&(g, i)) && !removed.contains(&(g, i)) {
                 // What the geometry does not know still occupies its slices, so nothing is created on such a GPU.
@@ -364,16 +363,26 @@ impl State<'_> {
             let idle: BTreeSet<_> = self.doomed(g).into_iter().filter(|&at| self.vacated(at, &[])).collect();
             let mode = self.mode(g);
             let crowded = !self.gpu_idle(g, &[]);
-            let gains = || self.creatable(g, &idle, mode).len() > self.creatable(g, &BTreeSet::new(), mode).len();
             // The first instance of a GPU can't be made beside somebody who uses the whole of it.
             let first = self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.makes_first());
             let barred = first && self.whole_gpu_used(g);
-            let removed = if !crowded || (!barred && gains()) { idle } else { BTreeSet::new() };
+            let (mut removed, mut creates) = (idle, None);
+            if crowded {
+                let none = BTreeSet::new();
+                let (beside, instead) = match barred {
+                    true => (Vec::new(), Vec::new()),
+                    false => (self.creatable(g, &none, mode), self.creatable(g, &removed, mode)),
+                };
+                let gains = instead.len() > beside.len();
+                creates = Some(if gains { instead } else { beside });
+                removed = if gains { removed } else { none };
+            }
             let switch = self.mode_due(g, &removed, &[]);
             let then =
                 if switch { self.targets.get(g).and_then(|t| t.chosen.as_ref()).is_some_and(|c| c.mode) } else { mode };
             if !barred {
-                round.creates.extend(self.creatable(g, &removed, then));
+                let creates = creates.filter(|_| then == mode);
+                round.creates.extend(creates.unwrap_or_else(|| self.creatable(g, &removed, then)));
             }
             round.destroys.extend(removed);
             if switch {

@@ -38,6 +38,8 @@ pub struct Have {
 /// What is on a GPU now.
 #[derive(Debug)]
 pub struct Scene<'a> {
+    /// The GPU with nothing on it.
+    pub empty: &'a Occupancy,
     /// Instances; of more than 64, which no board holds, those behind are lost.
     pub haves: &'a [Have],
     /// Profiles, as indices into [`Geometry::profiles`], and starts of what lay there when it last converged.
@@ -103,7 +105,8 @@ pub fn nothing(there: impl Iterator<Item = Load>, crowd: &Crowd) -> Best {
 /// The best layout of `wants` beside `haves`, or `None` where the wants can't lie on the GPU together.
 pub fn best(geometry: &Geometry, wants: &[Want], haves: &[Have]) -> Option<Best> {
     let crowd = Crowd::default();
-    let scene = Scene { haves, recorded: &[], whole: Load::default(), switched: false, crowd: &crowd };
+    let empty = &Occupancy::new(geometry);
+    let scene = Scene { empty, haves, recorded: &[], whole: Load::default(), switched: false, crowd: &crowd };
     options(geometry, wants, &scene).into_iter().next()
 }
 
@@ -127,7 +130,7 @@ pub fn options(geometry: &Geometry, wants: &[Want], scene: &Scene<'_>) -> Vec<Be
         level.run = run;
         run = if level.twin { run + 1 } else { 1 };
     }
-    let occupancy = Occupancy::new(geometry);
+    let occupancy = scene.empty.clone();
     let haves = scene.haves.iter().take(64);
     let mut search = Search {
         scene,

@@ -72,7 +72,7 @@ impl Laying {
 /// Lays the steps of all rounds, what a crash may have left being mended behind the first, then starts what is bound
 /// and stopped.
 pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
-    let mut laying = Laying::default();
+    let mut laying = Laying { steps: Vec::with_capacity(16), ..Laying::default() };
     let mut last = Vec::new();
     if ground.stand_down {
         last.push(laying.push(&[], &[], StepKind::StandDown));

@@ -15,7 +15,7 @@ use super::cost;
 use super::crowd::{Crowd, Load};
 use super::drain::Court;
 use super::misfit;
-use super::placement::{self, Best, Have, Scene, Score, Want};
+use super::placement::{self, Best, Have, Occupancy, Scene, Score, Want};
 
 /// An instance to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct GpuTarget<'a> {
     pub chosen: Option<Chosen>,
     /// What can't be done until somebody acts.
     pub blocks: Vec<Block>,
+    /// The GPU with nothing on it; `None`: nothing is put on it.
+    pub empty: Option<Occupancy>,
 }
 
 /// What is known of how good the choice is.
@@ -86,6 +88,8 @@ struct Aim<'a> {
     warnings: Vec<String>,
     /// The best ways to it; at least one.
     ways: Vec<Best>,
+    /// The GPU with nothing on it.
+    empty: Option<Occupancy>,
 }
 
 /// Chooses for every GPU of the node, ascending by index.
@@ -100,9 +104,10 @@ pub fn choose<'a>(
     let mut targets: Vec<GpuTarget<'a>> = Vec::new();
     let mut aims: Vec<Vec<Aim<'a>>> = Vec::new();
     for (at, gpu) in node.gpus.iter().enumerate() {
-        let mut target = GpuTarget { gpu, source: None, shadows: &[], chosen: None, blocks: Vec::new() };
+        let mut target = GpuTarget { gpu, source: None, shadows: &[], chosen: None, blocks: Vec::new(), empty: None };
+        let empty = LazyCell::new(|| gpu.geometry.as_deref().map(Occupancy::new));
         let mut fitting = Vec::new();
-        let aim = |class, goal| Aim::at(gpu, at, class, goal, node.cluster.is_some(), &crowd);
+        let aim = |class, goal| Aim::at(gpu, at, class, goal, node.cluster.is_some(), &crowd, (*empty).clone());
         match desired.gpus.get(&gpu.uuid) {
             Some(own) if own.goal == Goal::HandsOff => {}
             Some(own) => {
@@ -124,6 +129,9 @@ pub fn choose<'a>(
                     }
                 }
             }
+        }
+        if !fitting.is_empty() {
+            target.empty.clone_from(&empty);
         }
         targets.push(target);
         aims.push(fitting);
@@ -223,8 +231,9 @@ impl<'a> Aim<'a> {
         goal: &'a Goal,
         in_cluster: bool,
         crowd: &Crowd,
+        empty: Option<Occupancy>,
     ) -> Result<Self, Box<Block>> {
-        let mut aim = Aim { gpu, at, class, goal, wants: Vec::new(), warnings: Vec::new(), ways: Vec::new() };
+        let mut aim = Aim { gpu, at, class, goal, wants: Vec::new(), warnings: Vec::new(), ways: Vec::new(), empty };
         let Goal::Instances(wanted) = goal else {
             aim.ways = aim.find(crowd);
             return Ok(aim);
@@ -254,13 +263,13 @@ impl<'a> Aim<'a> {
                 vec![placement::nothing(instances.chain(switched.then_some(whole)), crowd)]
             }
             Goal::Instances(_) => {
-                let Some(geometry) = &gpu.geometry else { return Vec::new() };
+                let Some((geometry, empty)) = gpu.geometry.as_ref().zip(self.empty.as_ref()) else { return Vec::new() };
                 let plain: Vec<Want> = wants.iter().map(|(want, _)| want.clone()).collect();
                 let instances = gpu.instances.iter().enumerate();
                 let haves: Vec<Have> = instances.map(|(i, x)| have(geometry, x, crowd.instance(*at, i))).collect();
                 let recorded: Vec<(usize, u32)> =
                     gpu.recorded.iter().filter_map(|r| Some((index(geometry, r.profile)?, r.start))).collect();
-                let scene = Scene { haves: &haves, recorded: &recorded, whole, switched, crowd };
+                let scene = Scene { empty, haves: &haves, recorded: &recorded, whole, switched, crowd };
                 placement::options(geometry, &plain, &scene)
             }
         };

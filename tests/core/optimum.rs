@@ -168,7 +168,7 @@ fn wanted(dice: &mut Dice, town: &Town, gpu: &ObservedGpu) -> Vec<Wanted> {
 }
 
 fn source(line: u32) -> Source {
-    Source { file: "layouts/n.toml".to_owned(), line }
+    Source { file: "layouts/n.toml".into(), line }
 }
 
 /// A node and what is wanted of it.

@@ -232,7 +232,7 @@ fn where_too_many_ways_are_open_the_choice_is_legal_and_nothing_is_called_proved
         count: 1,
         // Each may have all but one, so that all are different.
         eligible: (0..n).filter(|g| *g != at).map(uuid).collect(),
-        source: Source { file: "layouts/n.toml".to_owned(), line: at as u32 + 1 },
+        source: Source { file: "layouts/n.toml".into(), line: at as u32 + 1 },
     };
     let entries: Vec<SharedGoal> = (0..n).map(entry).collect();
     let classes = classes(&entries);

@@ -424,6 +424,6 @@ fn a_share_is_of_the_nodes_of_its_own_file() {
     let run = Run::of(run.world, Run::new("", &files.collect::<Vec<_>>()).tree);
     let (desired, _, plan) = run.plan();
     let max = desired.nodes["n0"].policy.as_ref().unwrap().budget.max_nodes.clone().unwrap();
-    assert_eq!((max.limit, max.over.file.as_str()), (Amount::Percent(50), "policies/a.toml"));
+    assert_eq!((max.limit, &*max.over.file), (Amount::Percent(50), "policies/a.toml"));
     assert_eq!(due(&plan), ["n0", "n1", "n4"]);
 }

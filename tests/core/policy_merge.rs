@@ -149,7 +149,7 @@ proptest! {
             prop_assert!(policy.sources.contains(over));
         }
         let ranks: Vec<_> = policy.sources.iter().map(|source| {
-            matching.iter().find(|(_, n, ..)| name(*n) == source.file).unwrap().0
+            matching.iter().find(|(_, n, ..)| *name(*n) == *source.file).unwrap().0
         }).collect();
         prop_assert!(ranks.len() == matching.len() && ranks.is_sorted_by(|a, b| a >= b), "{ranks:?}");
     }

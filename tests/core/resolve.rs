@@ -36,7 +36,7 @@ fn layout(nodes: &str, labels: &str) -> String {
 }
 
 fn held(resolved: &Resolved, name: &str) -> Option<String> {
-    resolved.desired.nodes[name].layout.as_ref().map(|source| source.file.clone())
+    resolved.desired.nodes[name].layout.as_ref().map(|source| source.file.to_string())
 }
 
 fn codes(blocked: &[Block]) -> Vec<BlockCode> {
@@ -145,7 +145,7 @@ fn policies_merge_key_by_key() {
     assert_eq!((window.timezone.as_str(), window.open[0].days[1]), ("Europe/Berlin", true));
     let pods: Vec<_> = policy.protect.pods.iter().map(|pods| pods.namespace.clone().unwrap()).collect();
     assert_eq!(pods, ["b", "a"]);
-    let sources: Vec<_> = policy.sources.iter().map(|source| source.file.as_str()).collect();
+    let sources: Vec<_> = policy.sources.iter().map(|source| &*source.file).collect();
     assert_eq!(sources, ["policies/one.toml", "policies/two.toml", "policies/all.toml"]);
     let other = resolved.desired.nodes["m"].policy.clone().unwrap();
     assert_eq!((other.mode, other.budget.uncoordinated), (ApplyMode::Auto, Uncoordinated::Refuse));
