@@ -81,7 +81,10 @@ impl NvmlCode {
     /// What to do about it, where that is somebody's.
     pub fn advice(self) -> Option<&'static str> {
         match self {
-            NvmlCode::NoPermission => Some("run it as root: whoever may not change instances may not list them either"),
+            NvmlCode::NoPermission => Some(
+                "run it as root: instances take CAP_SYS_ADMIN or the capability mig/config \
+                 (/dev/nvidia-caps/nvidia-cap1), a change of MIG mode the former, and in a vGPU guest nothing helps",
+            ),
             NvmlCode::Uninitialized | NvmlCode::DriverNotLoaded => {
                 Some("the driver is not loaded, or was reloaded meanwhile: see whether `nvidia-smi` works here")
             }

@@ -140,7 +140,7 @@ impl<O: Outside> Fleet<O> {
             seen.gaps.extend(hangs().map(|message| Gap { object: "driver".to_owned(), message }));
             self.outside.memory(|memory| memory.recall(&mut seen));
             if self.accepted.inventory {
-                seen.inventory.clear();
+                seen.accept();
             }
             nodes.insert(name.clone(), seen);
         }

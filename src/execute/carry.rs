@@ -251,7 +251,10 @@ async fn look_once<D: Driver, C: Cluster, H: Host, K: Clock>(
     let Ports { node, gpus, cluster, host, units, .. } = *ports;
     let mut seen = before.clone();
     let labels = before.nodes.get(node).map_or(Known::Unknown, |node| node.labels.clone());
-    seen.nodes.insert(node.to_owned(), observe::node(node, gpus, cluster, host, units, &labels).await?);
+    let mut now = observe::node(node, gpus, cluster, host, units, &labels).await?;
+    // What is put back says which GPU it is about.
+    now.accept();
+    seen.nodes.insert(node.to_owned(), now);
     if let Some(cluster) = cluster {
         seen.cluster = cluster.observe().await?;
     }

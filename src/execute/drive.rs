@@ -180,7 +180,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
 
     /// Whether a process is still on a GPU of the node. Where some can't be seen, it may be among those.
     fn look_process(&self, pid: u32, name: &str) -> Port<bool> {
-        let (gpus, _) = self.gpus.observe()?;
+        let (gpus, ..) = self.gpus.observe()?;
         let compute = gpus
             .iter()
             .flat_map(|gpu| &gpu.instances)
@@ -344,11 +344,12 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
         if let Mode::Pending(code) = self.gpus.set_mode(gpu, enabled)?
             && before.resetless
         {
-            self.gpus.set_mode(gpu, before.current)?;
+            let back = self.gpus.set_mode(gpu, before.current);
+            let what = if back == Ok(Mode::Active) { "was set back" } else { "could not be set back" };
             return Err(PortError {
                 transient: true,
                 code: code.to_string(),
-                message: format!("the MIG mode of {gpu} would only be pending, and was set back"),
+                message: format!("the MIG mode of {gpu} would only be pending, and {what}"),
             });
         }
         Ok(())

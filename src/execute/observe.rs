@@ -116,7 +116,7 @@ pub async fn node_of<D: Driver, C: Cluster, H: Host>(
     units: &BTreeSet<String>,
     own_labels: &Known<BTreeMap<String, String>>,
 ) -> Port<ObservedNode> {
-    let (mut seen, mut gaps) = gpus.observe()?;
+    let (mut seen, mut gaps, lost) = gpus.observe()?;
     let in_cluster = match cluster {
         Some(cluster) => cluster.node(name).await?,
         None => None,
@@ -146,7 +146,7 @@ pub async fn node_of<D: Driver, C: Cluster, H: Host>(
     let (inventory, suspended) = Default::default();
     let name = name.to_owned();
     let cluster = in_cluster;
-    Ok(ObservedNode { name, labels, gpus: seen, units, cluster, device_files, gaps, inventory, suspended })
+    Ok(ObservedNode { name, labels, gpus: seen, lost, units, cluster, device_files, gaps, inventory, suspended })
 }
 
 /// Whether a GPU's mode is in force, so that no reset is due.

@@ -50,9 +50,9 @@ impl<D: Driver> Gpus<D> {
 
     /// Destroys an instance, its compute instances first; nothing where it is gone.
     pub fn destroy(&self, slot: &SlotRef) -> Port<()> {
-        let Some((_, found)) = self.find(slot)? else { return Ok(()) };
-        self.destroy_compute(slot, &found.compute)?;
-        match self.driver.destroy_gi(found.gi) {
+        let Some((gi, compute)) = self.handles(slot)? else { return Ok(()) };
+        self.destroy_compute(slot, &compute)?;
+        match self.driver.destroy_gi(gi) {
             Ok(()) | Err(NvmlCode::NotFound) => Ok(()),
             // The handle is invalid where somebody else was faster.
             Err(NvmlCode::InvalidArgument) if self.find(slot)?.is_none() => Ok(()),
@@ -74,8 +74,10 @@ impl<D: Driver> Gpus<D> {
                 let mut error = failed(code, format!("switching MIG mode {words} on {uuid}"));
                 // What failed may be pending all the same, and would strike at the next reboot.
                 if self.mode(uuid).is_ok_and(|then| then.pending == on && then.current != on) {
-                    let back = self.driver.set_mig_mode(device, !on);
-                    let what = if back.is_ok() { "and was set back" } else { "and could not be set back" };
+                    // What it says of that does not matter: the mode tells.
+                    let _ = self.driver.set_mig_mode(device, !on);
+                    let back = self.mode(uuid).is_ok_and(|then| then.current != on && then.pending != on);
+                    let what = if back { "and was set back" } else { "and could not be set back" };
                     error.message.push_str(&format!(", which was left pending {what}"));
                 }
                 return Err(error);
@@ -86,18 +88,18 @@ impl<D: Driver> Gpus<D> {
         }
         // The driver may have reset the GPU, so it is looked up again.
         let then = self.mode(uuid)?;
-        Ok(if then.current == on { Mode::Active } else { Mode::Pending(NvmlCode::ResetRequired) })
+        let active = then.current == on && then.pending == on;
+        Ok(if active { Mode::Active } else { Mode::Pending(NvmlCode::ResetRequired) })
     }
 
     /// Destroys compute instances; those that are gone by now are fine.
-    fn destroy_compute(&self, slot: &SlotRef, compute: &[FoundCompute]) -> Port<()> {
-        for FoundCompute { ci, info, .. } in compute {
+    fn destroy_compute(&self, slot: &SlotRef, compute: &[Ci]) -> Port<()> {
+        for ci in compute {
             match self.driver.destroy_ci(*ci) {
                 // An invalid handle: somebody else was faster. If not, the GPU instance will say that it is in use.
                 Ok(()) | Err(NvmlCode::NotFound | NvmlCode::InvalidArgument) => {}
                 Err(code) => {
-                    let what = format!("destroying compute instance {} of {}", info.id, describe(slot));
-                    return Err(failed(code, what));
+                    return Err(failed(code, format!("destroying a compute instance of {}", describe(slot))));
                 }
             }
         }

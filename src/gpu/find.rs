@@ -2,15 +2,18 @@
 
 use super::profiles::Profiles;
 use super::users::{Seen, pick};
-use super::{Gpus, failed, gap};
+use super::{Gpus, failed, gap, locked};
 use crate::model::plan::SlotRef;
 use crate::model::{ComputeInstance, ComputeName, Gap, GpuInstance, GpuProfile, Known, Placement, User, catalogue};
-use crate::ports::{Ci, CiInfo, CiProfileInfo, Device, Driver, Gi, Nvml, NvmlCode, Port, PortError};
+use crate::ports::{Ci, CiInfo, CiProfileInfo, Device, Driver, Gi, GiInfo, Nvml, NvmlCode, Port, PortError};
+
+/// Slices of a compute instance that may take one more than it has.
+const HALF: u32 = 3;
 
 /// An instance that is there, with the handles of the moment.
 pub(super) struct Found {
     pub(super) gi: Gi,
-    pub(super) gi_id: u32,
+    pub(super) info: GiInfo,
     /// Its compute instances, ascending by id.
     pub(super) compute: Vec<FoundCompute>,
 }
@@ -20,6 +23,15 @@ pub(super) struct FoundCompute {
     pub(super) ci: Ci,
     pub(super) info: CiInfo,
     pub(super) profile: CiProfileInfo,
+}
+
+/// An instance that was looked at, and by which handles.
+#[derive(Debug)]
+pub(super) struct Looked {
+    slot: SlotRef,
+    gi: Gi,
+    info: GiInfo,
+    compute: Vec<Ci>,
 }
 
 /// A GPU that is there.
@@ -47,8 +59,20 @@ impl<D: Driver> Gpus<D> {
         Ok(Place { device, profile: profile.clone() })
     }
 
+    /// The handle of a GPU: the one by which it was last found, if it is still that GPU, or else among all. NVML looks
+    /// for a UUID only last, since it finds none while any GPU of the node is lost.
     pub(super) fn device(&self, uuid: &str) -> Port<Device> {
-        self.driver.device_by_uuid(uuid).map_err(|code| failed(code, format!("finding GPU {uuid}")))
+        let is_it = |device: &Device| self.driver.uuid(*device).is_ok_and(|there| there == uuid);
+        let last = locked(&self.devices).get(uuid).copied();
+        if let Some(device) = last.filter(is_it) {
+            return Ok(device);
+        }
+        let count = self.driver.device_count().unwrap_or(0);
+        let mut all = (0..count).filter_map(|index| self.driver.device_by_index(index).ok());
+        let found = all.find(is_it).map_or_else(|| self.driver.device_by_uuid(uuid), Ok);
+        let device = found.map_err(|code| failed(code, format!("finding GPU {uuid}")))?;
+        locked(&self.devices).insert(uuid.to_owned(), device);
+        Ok(device)
     }
 
     /// The instance of a slot; `None` where there is none, with MIG mode off too.
@@ -78,15 +102,15 @@ impl<D: Driver> Gpus<D> {
             let info = self.driver.gi_info(gi)?;
             if rule(info.placement) {
                 let compute = self.compute_of(gi, uuid, profile)?;
-                found.push((Found { gi, gi_id: info.id, compute }, info.placement));
+                found.push((Found { gi, info, compute }, info.placement));
             }
         }
         Ok(found)
     }
 
     /// The compute instances of a GPU instance, ascending by id. The largest are looked for first, and once they fill
-    /// the GPU instance there are no others. Where they do not, the driver must have room for as much as is missing: one
-    /// that is not seen, because a profile was not told, has its users nevertheless.
+    /// the GPU instance there are no others. Where they do not, what is missing must be free: one that is not seen,
+    /// because a profile was not told, has its users nevertheless.
     fn compute_of(&self, gi: Gi, uuid: &str, of: &GpuProfile) -> Nvml<Vec<FoundCompute>> {
         let (mut found, mut slices) = (Vec::new(), 0);
         let profiles = self.compute_profiles(gi, uuid, of)?;
@@ -100,17 +124,32 @@ impl<D: Driver> Gpus<D> {
                 found.push(FoundCompute { ci, info, profile: profile.clone() });
             }
         }
-        let (piece, pieces) = match of.slices.saturating_sub(slices) {
-            0 => (None, 0),
-            _ if found.is_empty() => (profiles.first(), 1),
-            free => (profiles.iter().find(|profile| profile.slice_count == 1), free),
-        };
-        let room = piece.map(|piece| self.driver.ci_remaining_capacity(gi, piece.id)).transpose()?;
-        if room.unwrap_or(0) < pieces {
+        let missing = of.slices.saturating_sub(slices);
+        if missing > 0 && !self.is_free(gi, missing, &profiles, &found)? {
             return Err(NvmlCode::Unknown);
         }
         found.sort_by_key(|compute| compute.info.id);
         Ok(found)
+    }
+
+    /// Whether so many slices of a GPU instance are free: the driver has room for one that fills it, or for each slice.
+    /// On Hopper and later three slices may take the half of a GPU, which has four; where the driver has no room for
+    /// anything, that many are nobody's.
+    fn is_free(&self, gi: Gi, slices: u32, profiles: &[CiProfileInfo], found: &[FoundCompute]) -> Nvml<bool> {
+        let room = |profile: &CiProfileInfo| self.driver.ci_remaining_capacity(gi, profile.id);
+        let (piece, pieces) = match found {
+            [] => (profiles.first(), 1),
+            _ => (profiles.iter().find(|profile| profile.slice_count == 1), slices),
+        };
+        if piece.map(room).transpose()?.unwrap_or(0) >= pieces {
+            return Ok(true);
+        }
+        let stranded: u32 = found.iter().map(|compute| u32::from(compute.profile.slice_count == HALF)).sum();
+        if stranded < slices {
+            return Ok(false);
+        }
+        let rooms: Nvml<Vec<u32>> = profiles.iter().map(room).collect();
+        Ok(rooms?.iter().all(|room| *room == 0))
     }
 
     /// An instance as the model has it. `on_gpu` is what was seen on the GPU as a whole.
@@ -131,8 +170,9 @@ impl<D: Driver> Gpus<D> {
             compute.push(ComputeInstance { profile, ci_id: info.id, uuid, users: pick(&seen, |_| true) });
         }
         let known = |ci: u32| found.compute.iter().any(|compute| compute.info.id == ci);
-        let users = pick(on_gpu, |(_, gi, ci)| *gi == Some(found.gi_id) && !ci.is_some_and(known));
-        Ok(GpuInstance { profile: slot.profile, placement: slot.placement, gi_id: found.gi_id, compute, users })
+        let gi_id = found.info.id;
+        let users = pick(on_gpu, |(_, gi, ci)| *gi == Some(gi_id) && !ci.is_some_and(known));
+        Ok(GpuInstance { profile: slot.profile, placement: slot.placement, gi_id, compute, users })
     }
 
     /// The instance of a slot as it is right now, with who uses it; `None`: there is no such instance.
@@ -146,7 +186,24 @@ impl<D: Driver> Gpus<D> {
             false => self.processes_or_gap(place.device, &slot.gpu, &mut gaps),
         };
         let instance = self.instance(slot, &found, &on_gpu, &mut gaps);
-        instance.map(Some).map_err(|code| failed(code, format!("asking who uses {}", describe(slot))))
+        let instance = instance.map_err(|code| failed(code, format!("asking who uses {}", describe(slot))))?;
+        let Found { gi, info, compute } = found;
+        let compute = compute.iter().map(|compute| compute.ci).collect();
+        *locked(&self.looked) = Some(Looked { slot: slot.clone(), gi, info, compute });
+        Ok(Some(instance))
+    }
+
+    /// The handles of an instance that is about to go: those by which it was just looked at, once, if they still stand
+    /// for it; else it is found anew.
+    pub(super) fn handles(&self, slot: &SlotRef) -> Port<Option<(Gi, Vec<Ci>)>> {
+        let looked = locked(&self.looked).take().filter(|looked| looked.slot == *slot);
+        if let Some(Looked { gi, info, compute, .. }) = looked
+            && self.driver.gi_info(gi) == Ok(info)
+        {
+            return Ok(Some((gi, compute)));
+        }
+        let found = self.find(slot)?.map(|(_, found)| found);
+        Ok(found.map(|found| (found.gi, found.compute.iter().map(|compute| compute.ci).collect())))
     }
 
     /// Who uses the instance of a slot right now; `None`: there is no such instance.

@@ -1,8 +1,8 @@
 //! The one adapter from a driver to the model: observing, who uses what, creating, destroying and undoing. NVML and
 //! the simulator stand below it alike.
 //!
-//! Handles live no longer than a call of this adapter: what is remembered between calls is only what a GPU can be cut
-//! into, which does not change while a driver is loaded.
+//! What is remembered between calls is what a GPU can be cut into, which does not change while a driver is loaded, and by
+//! which handles things were found: before such a handle is used, it is asked again what it stands for.
 
 mod change;
 mod find;
@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::change::Mode;
+use self::find::Looked;
 use self::profiles::Profiles;
 use crate::model::{Gap, ObservedGpu};
-use crate::ports::{CiProfileInfo, Driver, NvmlCode, PortError};
+use crate::ports::{CiProfileInfo, Device, Driver, NvmlCode, PortError};
 
 /// By a GPU's UUID and the id of a profile of its GPU instances.
 type ComputeProfiles = BTreeMap<(String, u32), Arc<[CiProfileInfo]>>;
@@ -31,12 +32,17 @@ pub struct Gpus<D: Driver> {
     compute: Mutex<ComputeProfiles>,
     /// Who each GPU is, by index, since a GPU that is lost no longer tells.
     seen: Mutex<BTreeMap<u32, ObservedGpu>>,
+    /// By which handle each GPU was last found, by UUID.
+    devices: Mutex<BTreeMap<String, Device>>,
+    /// The instance that was last looked at.
+    looked: Mutex<Option<Looked>>,
 }
 
 impl<D: Driver> Gpus<D> {
     /// An adapter over that driver.
     pub fn new(driver: D) -> Self {
-        Gpus { driver, profiles: Mutex::default(), compute: Mutex::default(), seen: Mutex::default() }
+        let (profiles, compute, seen, devices, looked) = Default::default();
+        Gpus { driver, profiles, compute, seen, devices, looked }
     }
 
     /// The driver below.

@@ -1,5 +1,7 @@
 //! Observing every GPU of the driver.
 
+use std::collections::BTreeSet;
+
 use super::find::unseen;
 use super::users::pick;
 use super::{Gpus, failed, gap, locked};
@@ -8,14 +10,19 @@ use crate::model::{Gap, GpuInstance, Known, MigMode, ObservedGpu, catalogue};
 use crate::ports::{Device, Driver, FIELD_RESETLESS_MIG, Nvml, NvmlCode, Port};
 
 impl<D: Driver> Gpus<D> {
-    /// Every GPU, ascending by index, and what could not be seen.
+    /// Every GPU, ascending by index, what could not be seen, and the indices of those that are lost.
     ///
     /// A GPU that does not tell what is on it (it is lost, it has a profile that is not understood) is there with no
     /// geometry and unknown users, so that nothing can be planned for it; one that does not even tell its name is
-    /// only a gap, unless this adapter saw it before. Listing instances takes root: without, it is an error.
-    pub fn observe(&self) -> Port<(Vec<ObservedGpu>, Vec<Gap>)> {
+    /// only a gap, unless this adapter saw it before.
+    ///
+    /// # Errors
+    ///
+    /// What may pass by itself, since a GPU that only just does not tell must not count as lost. Listing instances takes
+    /// rights, and without them nothing is known.
+    pub fn observe(&self) -> Port<(Vec<ObservedGpu>, Vec<Gap>, BTreeSet<u32>)> {
         let count = self.driver.device_count().map_err(|code| failed(code, "counting the GPUs"))?;
-        let (mut gpus, mut gaps) = (Vec::new(), Vec::new());
+        let (mut gpus, mut gaps, mut lost) = (Vec::new(), Vec::new(), BTreeSet::new());
         for index in 0..count {
             let (gpu, code) = match self.identity(index) {
                 Ok((device, gpu)) => {
@@ -34,8 +41,12 @@ impl<D: Driver> Gpus<D> {
                 }
                 Err(code) => (locked(&self.seen).get(&index).cloned(), code),
             };
-            if code == NvmlCode::NoPermission {
+            if code.passes() || code == NvmlCode::NoPermission {
                 return Err(failed(code, format!("listing the instances of GPU {index}")));
+            }
+            // One whose profiles are not understood is there, and known.
+            if gpu.is_none() || code != NvmlCode::NotSupported {
+                lost.insert(index);
             }
             match gpu {
                 Some(gpu) => {
@@ -45,7 +56,7 @@ impl<D: Driver> Gpus<D> {
                 None => gaps.push(gap(format!("GPU {index}"), "The driver does not tell which GPU it is", code)),
             }
         }
-        Ok((gpus, gaps))
+        Ok((gpus, gaps, lost))
     }
 
     /// The MIG mode of a GPU.
@@ -92,6 +103,7 @@ impl<D: Driver> Gpus<D> {
             users: Known::Unknown,
         };
         locked(&self.seen).insert(index, gpu.clone());
+        locked(&self.devices).insert(gpu.uuid.clone(), device);
         Ok((device, gpu))
     }
 

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Digest;
-use super::observed::{ObservedGpu, ObservedNode, Recorded, Seated, Suspension};
+use super::observed::{ObservedNode, Recorded, Seated, Suspension};
+use super::plan::{Block, BlockCode};
 
 /// Everything that is remembered. Nothing of a thing: it is seen for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,23 +53,25 @@ impl Memory {
         }
     }
 
-    /// A plan is about to be carried out on a node: its GPUs are accepted where none are remembered (or where what is
-    /// remembered was not told to it, since somebody accepted what is there).
+    /// A plan is about to be carried out on a node: its GPUs are those that were accepted, or where none are remembered
+    /// those that are there, unless some are lost.
     pub fn begun(&mut self, node: &ObservedNode) {
-        if node.inventory.is_empty() {
-            self.node(node).inventory = node.gpus.iter().map(Seated::of).collect();
+        if !node.inventory.is_empty() {
+            self.node(node).inventory.clone_from(&node.inventory);
+        } else if node.lost.is_empty() {
+            self.node(node).inventory = node.seated();
         }
     }
 
-    /// A node was verified to be as it should: its GPUs are the accepted ones, and their instances lie well.
+    /// A node was verified to be as it should: the instances of the GPUs that were seen lie well. Those of an accepted
+    /// GPU that was not seen are to come back where they were.
     pub fn converged(&mut self, node: &ObservedNode) {
-        let memory = self.node(node);
-        memory.inventory = node.gpus.iter().map(Seated::of).collect();
-        let recorded = |gpu: &ObservedGpu| {
+        let NodeMemory { inventory, placements, .. } = self.node(node);
+        placements.retain(|uuid, _| inventory.iter().any(|gpu| gpu.uuid == *uuid));
+        for gpu in node.gpus.iter().filter(|gpu| !node.lost.contains(&gpu.index)) {
             let of = gpu.instances.iter().map(|i| Recorded { profile: i.profile, start: i.placement.start });
-            (gpu.uuid.clone(), of.collect())
-        };
-        memory.placements = node.gpus.iter().map(recorded).collect();
+            placements.insert(gpu.uuid.clone(), of.collect());
+        }
     }
 
     fn node(&mut self, node: &ObservedNode) -> &mut NodeMemory {
@@ -76,17 +79,25 @@ impl Memory {
     }
 }
 
-/// How a node's GPUs differ from those that are remembered, in words; `None`: they don't, or none are remembered.
+/// How a node's GPUs differ from those that are remembered, in words; `None`: they don't, or none are remembered and none
+/// are lost.
 pub fn difference(node: &ObservedNode) -> Option<String> {
-    let now: Vec<Seated> = node.gpus.iter().map(Seated::of).collect();
-    if node.inventory.is_empty() || node.inventory == now {
+    let now = node.seated();
+    if node.inventory.is_empty() {
+        let lost: Vec<String> = node.lost.iter().map(|index| format!("GPU {index} is lost")).collect();
+        return (!lost.is_empty()).then(|| lost.join(", "));
+    }
+    if node.inventory == now {
         return None;
     }
     let in_list = |list: &[Seated], uuid: &str| list.iter().find(|gpu| gpu.uuid == uuid).cloned();
     let (mut parts, mut counted) = (Vec::new(), Vec::new());
     for Seated { index, pci, uuid } in &node.inventory {
         match in_list(&now, uuid) {
-            None => parts.push(format!("GPU {index} {uuid} at {pci} is gone")),
+            None => {
+                let how = if node.lost.contains(index) { "lost" } else { "gone" };
+                parts.push(format!("GPU {index} {uuid} at {pci} is {how}"));
+            }
             Some(here) if here.pci != *pci => parts.push(format!("{uuid} moved from {pci} to {}", here.pci)),
             Some(here) if here.index != *index => {
                 counted.push(format!("{uuid} was GPU {index} and is GPU {}", here.index));
@@ -99,4 +110,17 @@ pub fn difference(node: &ObservedNode) -> Option<String> {
     }
     // Who is counted otherwise because another one went goes without saying.
     Some(if parts.is_empty() { counted } else { parts }.join(", "))
+}
+
+/// What is told where a node's GPUs differ so, and what is held back for it.
+pub fn changed(node: &str, how: &str, held: &[String]) -> Block {
+    let held = if held.is_empty() { String::new() } else { format!("; held back: {}", held.join(", ")) };
+    Block {
+        code: BlockCode::InventoryChanged,
+        message: format!("its GPUs are not the accepted ones: {how}{held}"),
+        object: node.to_owned(),
+        hint: "see why; `sectile apply --accept-inventory` takes what is there now, and `uuid` or `pci` always mean \
+               the same GPU"
+            .to_owned(),
+    }
 }

@@ -125,6 +125,9 @@ pub struct ObservedNode {
     pub labels: Known<BTreeMap<String, String>>,
     /// Its GPUs, ascending by index.
     pub gpus: Vec<ObservedGpu>,
+    /// Indices of those that the driver counts and that are lost, also of those that do not even tell who they are.
+    #[serde(default)]
+    pub lost: BTreeSet<u32>,
     /// Units of the host that the tree binds or that hold GPUs, by name.
     pub units: BTreeMap<String, UnitState>,
     /// What the cluster says of this node; `None`: the node is in no cluster.
@@ -134,12 +137,25 @@ pub struct ObservedNode {
     pub device_files: BTreeSet<DeviceFiles>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
-    /// The GPUs that it had when they were last accepted; empty: none are remembered, and what is there is accepted.
+    /// The GPUs that it had when they were last accepted; empty: none are remembered, and what is there is accepted,
+    /// unless some are lost.
     #[serde(default)]
     pub inventory: Vec<Seated>,
     /// Whether somebody suspended reconciling it.
     #[serde(default)]
     pub suspended: Option<Suspension>,
+}
+
+impl ObservedNode {
+    /// Where its GPUs sit now, but for those that are lost.
+    pub fn seated(&self) -> Vec<Seated> {
+        self.gpus.iter().filter(|gpu| !self.lost.contains(&gpu.index)).map(Seated::of).collect()
+    }
+
+    /// Takes the GPUs that are there now for the right ones.
+    pub fn accept(&mut self) {
+        self.inventory = self.seated();
+    }
 }
 
 /// The cluster's view of a node.

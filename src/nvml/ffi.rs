@@ -84,6 +84,20 @@ macro_rules! call {
     }};
 }
 
+/// Lists processes on a device by the third version of the call, or else by the second: both write the same structure, but
+/// for the third of 535.43 to 535.86, which writes more than there is room for. What came when that was mended (535.98)
+/// tells which it is, and some libraries since have no third version.
+macro_rules! running {
+    ($self:ident, $device:ident, $third:ident, $second:ident) => {{
+        let device = $self.device($device)?;
+        let mended = $self.nvml.lib().nvmlDeviceGetRunningProcessDetailList.is_ok();
+        $self.processes(|count, list| match mended.then(|| call!($self.$third(device, count, list))) {
+            None | Some(Err(NvmlCode::FunctionNotFound)) => call!($self.$second(device, count, list)),
+            Some(told) => told,
+        })
+    }};
+}
+
 /// A structure of NVML for it to fill in.
 macro_rules! blank {
     // SAFETY: a C structure of numbers, arrays of numbers and pointers that nobody here follows: zero is a value of it.
@@ -535,18 +549,15 @@ impl Driver for Library {
     }
 
     fn compute_processes(&self, device: Device) -> Nvml<Vec<ProcessInfo>> {
-        let device = self.device(device)?;
-        self.processes(|count, list| call!(self.nvmlDeviceGetComputeRunningProcesses_v3(device, count, list)))
+        running!(self, device, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcesses_v2)
     }
 
     fn graphics_processes(&self, device: Device) -> Nvml<Vec<ProcessInfo>> {
-        let device = self.device(device)?;
-        self.processes(|count, list| call!(self.nvmlDeviceGetGraphicsRunningProcesses_v3(device, count, list)))
+        running!(self, device, nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlDeviceGetGraphicsRunningProcesses_v2)
     }
 
     fn mps_processes(&self, device: Device) -> Nvml<Vec<ProcessInfo>> {
-        let device = self.device(device)?;
-        self.processes(|count, list| call!(self.nvmlDeviceGetMPSComputeRunningProcesses_v3(device, count, list)))
+        running!(self, device, nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlDeviceGetMPSComputeRunningProcesses_v2)
     }
 
     fn process_name(&self, pid: u32) -> Nvml<String> {

@@ -1,7 +1,7 @@
 //! What is held back whatever its steps are: a tree that suddenly loses most of itself, entries that may mean other
 //! GPUs than they did, and nodes that somebody suspended.
 
-use crate::model::memory::TakenUp;
+use crate::model::memory::{self, TakenUp};
 use crate::model::plan::{Block, BlockCode, Step};
 use crate::model::{Desired, DesiredNode, ObservedNode};
 
@@ -46,9 +46,18 @@ pub fn hold_tree(desired: &mut Desired, block: &Block) {
     desired.blocked.push(block.clone());
 }
 
-/// Leaves the GPUs of held entries alone: what such an entry wants of them is not known.
-pub(super) fn hold_entries(desired: &DesiredNode, targets: &mut [GpuTarget<'_>], blocks: &mut Vec<Block>) {
+/// Leaves the GPUs of held entries alone: what such an entry wants of them is not known. Where none is held, a GPU that is
+/// lost is told all the same, as long as nobody accepted that: nobody knows what is on it.
+pub(super) fn hold_entries(
+    desired: &DesiredNode,
+    node: &ObservedNode,
+    targets: &mut [GpuTarget<'_>],
+    blocks: &mut Vec<Block>,
+) {
     if desired.held.is_empty() {
+        let lost = desired.layout.is_some() && !node.lost.is_empty();
+        let how = lost.then(|| memory::difference(node)).flatten();
+        blocks.extend(how.map(|how| memory::changed(&node.name, &how, &[])));
         return;
     }
     for target in targets {

@@ -87,7 +87,7 @@ pub fn prepare<'a>(
     let court = Court::new(desired, pods);
     let (mut targets, mut blocks, bound) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
-    guards::hold_entries(desired, &mut targets, &mut blocks);
+    guards::hold_entries(desired, node, &mut targets, &mut blocks);
     let (movers, unseen) = movers::find(desired, node, cluster, &targets, &court);
     Prepared { desired, node, court, targets, movers, unseen, blocks, bound }
 }

@@ -148,7 +148,8 @@ impl TestDriver {
     }
 }
 
-fn open(library: &Path, state: &Path, sim: &SimDriver, proc: PathBuf) -> Library {
+/// Loads a copy of the library, over a state that was written to a file.
+pub(crate) fn open(library: &Path, state: &Path, sim: &SimDriver, proc: PathBuf) -> Library {
     let _settings = SETTINGS.lock().unwrap();
     for (key, value) in [
         ("SECTILE_SIM", "builtin"),
@@ -163,7 +164,8 @@ fn open(library: &Path, state: &Path, sim: &SimDriver, proc: PathBuf) -> Library
     Library::open(Some(library.as_os_str())).unwrap().with_proc(proc)
 }
 
-fn write(path: &Path, world: &World) {
+/// Writes the library's state.
+pub(crate) fn write(path: &Path, world: &World) {
     let fleet = fleet::digest(BUILTIN);
     let state =
         serde_json::json!({ "kind": "sectile-simulation", "format_version": 1, "fleet": fleet, "world": world });

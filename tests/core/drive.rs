@@ -2,19 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sectile::execute::journal::{Entry, Record, story};
-use sectile::execute::{Machine, News, Outcome, Ports, drive};
-use sectile::model::StepKind;
+use sectile::execute::{Machine, News, Outcome, Ports, at_once, drive};
+use sectile::gpu::Gpus;
+use sectile::model::{Policy, StepKind};
 use sectile::ports::{Clock, Port};
 use sectile::sim::clock::SimClock;
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::{Shared, lock};
 
+use super::faulty::Faulty;
 use super::fleets::Run;
+use crate::door::TestDriver;
 
 const FLEET: &str = r#"
 [[node]]
@@ -167,4 +171,38 @@ async fn an_interrupt_leaves_no_taint_and_no_pause_and_the_next_run_goes_on() {
         assert!(world.pods.contains_key("ns/stays-a"), "a pod that is kept was disturbed");
     }
     assert!(undone > 5, "{undone}");
+}
+
+/// What is told of a mode that the driver says it switched, and did not, where no reset follows.
+fn unswitched(pending: bool) -> String {
+    let fleet = "[[node]]\nname = \"n\"\n  [[node.gpu]]\n  model = \"h100-80gb-sxm\"\n";
+    let run = Run::new(fleet, &[("layouts/n.toml", "nodes = [\"n\"]\n[[gpu]]\ninstances = [\"7g\"]\n")]);
+    lock(&run.world).nodes.get_mut("n").unwrap().gpus[0].pending = pending;
+    let (desired, _, plan) = run.plan();
+    let gpus = Gpus::new(Faulty::new(TestDriver::new(run.world.clone(), "n")));
+    gpus.driver().idle.store(true, Relaxed);
+    let (cluster, host) = (run.cluster(), SimHost { world: run.world.clone(), node: "n".to_owned() });
+    let clock = SimClock { world: run.world.clone() };
+    let ports = Ports {
+        node: "n",
+        gpus: &gpus,
+        cluster: Some(&cluster),
+        host: &host,
+        clock: &clock,
+        bindings: &desired.bindings,
+        units: &BTreeSet::new(),
+    };
+    let machine = Machine::new(&plan.nodes[0], &Policy::default());
+    let mut journal = MemoryJournal::default();
+    match at_once(drive(machine, &ports, &mut journal, &|| false, &mut |_| {})).unwrap() {
+        Outcome::Failed { why, .. } => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_mode_that_stayed_pending_was_said_to_be_set_back() {
+    let told = [false, true].map(unswitched);
+    assert!(told[0].contains("would only be pending, and was set back"), "{told:?}");
+    assert!(told[1].contains("would only be pending, and could not be set back"), "{told:?}");
 }

@@ -272,6 +272,8 @@ fn a_lost_gpu_says_so_and_keeps_its_index() {
     assert_eq!(driver.device_count(), Ok(2));
     assert_eq!(driver.device_by_index(0), Err(lost));
     assert_eq!(driver.device_by_uuid("GPU-0"), Err(lost));
+    assert_eq!(driver.device_by_uuid("GPU-1"), Err(lost), "any of them, as nvml.h has it");
+    assert_eq!(driver.device_by_pci("00000000:18:00.0"), driver.device_by_index(1));
     assert_eq!(driver.mig_mode(device), Err(lost));
     assert_eq!(driver.gi_info(gi), Err(lost));
     assert_eq!(driver.destroy_ci(ci), Err(lost));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use sectile::model::Placement;
 use sectile::ports::*;
@@ -15,11 +16,21 @@ pub(crate) struct Faulty {
     plan: Mutex<BTreeMap<&'static str, (u32, u32, NvmlCode)>>,
     /// The index of a profile with a name that nobody understands.
     odd_profile: Option<u32>,
+    /// Whether it says of every GPU instance that no compute instance fits it any more.
+    pub(crate) full: AtomicBool,
+    /// Whether it says that it switched a MIG mode, and does not.
+    pub(crate) idle: AtomicBool,
 }
 
 impl Faulty {
     pub(crate) fn new(inner: TestDriver) -> Self {
-        Faulty { inner, plan: Mutex::default(), odd_profile: None }
+        Faulty {
+            inner,
+            plan: Mutex::default(),
+            odd_profile: None,
+            full: AtomicBool::default(),
+            idle: AtomicBool::default(),
+        }
     }
 
     /// Lets so many calls pass and so many fail then.
@@ -55,6 +66,16 @@ macro_rules! ask {
             info.name.push_str("+new");
         }
         Ok(info)
+    }};
+    ($faulty:ident ci_remaining_capacity $gi:ident $profile:ident) => {{
+        if $faulty.full.load(Relaxed) { Ok(0) } else { $faulty.inner.ci_remaining_capacity($gi, $profile) }
+    }};
+    ($faulty:ident set_mig_mode $device:ident $enabled:ident) => {{
+        if $faulty.idle.load(Relaxed) {
+            Ok(NvmlCode::Success)
+        } else {
+            $faulty.inner.set_mig_mode($device, $enabled)
+        }
     }};
     ($faulty:ident $name:ident $($arg:ident)*) => {
         $faulty.inner.$name($($arg),*)

@@ -1,6 +1,8 @@
 //! The adapter from a driver to the model, on the simulated driver.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use sectile::gpu::{Gpus, Mode};
 use sectile::model::plan::SlotRef;
@@ -51,7 +53,7 @@ fn what_is_observed_is_what_is_there() {
     lock(&world).place(NODE, 0, "2g.20gb".parse().unwrap(), 0, Some(&compute("1c.2g.20gb,1c.2g.20gb"))).unwrap();
     lock(&world).place(NODE, 0, "1g.20gb".parse().unwrap(), 2, Some(&[])).unwrap();
     change(&world, |gpu| gpu.instances[0].compute[0].processes.push(process(7)));
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!((seen.len(), gaps), (1, vec![]));
     let gpu = &seen[0];
     assert_eq!((gpu.uuid.as_str(), gpu.index, gpu.pci.as_str()), ("GPU-0", 0, "00000000:17:00.0"));
@@ -76,7 +78,7 @@ fn what_is_observed_is_what_is_there() {
 fn the_drivers_geometry_is_the_catalogues_where_both_know() {
     for board in catalogue::all().filter(|board| board.geometry().is_some()) {
         let (_, gpus) = one(board.id, true);
-        let (seen, _) = gpus.observe().unwrap();
+        let (seen, ..) = gpus.observe().unwrap();
         let (told, known) = (seen[0].geometry.clone().unwrap(), board.geometry().unwrap());
         assert_eq!(seen[0].board.as_deref(), Some(board.id));
         assert_eq!((told.units, told.slices), (known.units, known.slices), "{}", board.id);
@@ -94,7 +96,7 @@ fn the_drivers_geometry_is_the_catalogues_where_both_know() {
 fn with_mig_mode_off_the_catalogue_helps_out() {
     let (world, gpus) = one(A100, false);
     change(&world, |gpu| gpu.processes.push(process(7)));
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!(seen[0].geometry, catalogue::by_id(A100).unwrap().shared_geometry());
     assert_eq!((seen[0].instances.len(), gaps.len()), (0, 0));
     assert_eq!(seen[0].users, users(&["process:7/python3"]));
@@ -108,7 +110,7 @@ fn with_mig_mode_off_the_catalogue_helps_out() {
 #[test]
 fn a_board_that_nobody_knows_has_no_geometry_and_a_gap() {
     let (_, gpus) = one("rtx-pro-5000-blackwell-48gb", false);
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!((seen[0].geometry.clone(), seen[0].users.clone()), (None, users(&[])));
     assert_eq!(gaps[0].object, "profiles of GPU-0");
 }
@@ -127,13 +129,13 @@ fn processes_that_are_not_told_are_unknown_users_and_a_gap() {
     for call in ["compute_processes", "mps_processes"] {
         // The GPU is asked first, and then the instance.
         gpus.driver().fail(call, 1, 1, NvmlCode::Unknown);
-        let (seen, gaps) = gpus.observe().unwrap();
+        let (seen, gaps, _) = gpus.observe().unwrap();
         assert_eq!(seen[0].users, users(&[]));
         assert_eq!(seen[0].instances[0].compute[0].users, Known::Unknown);
         assert!(seen[0].instances[0].in_use(), "unknown means in use");
         assert!(gaps[0].object.starts_with("users of GPU-0 3g.40gb at 4"), "{gaps:?}");
         gpus.driver().fail(call, 0, 1, NvmlCode::Unknown);
-        let (seen, gaps) = gpus.observe().unwrap();
+        let (seen, gaps, _) = gpus.observe().unwrap();
         assert_eq!((&seen[0].users, &seen[0].instances[0].users), (&Known::Unknown, &Known::Unknown));
         assert_eq!(gaps[0].object, "users of GPU-0");
     }
@@ -148,14 +150,15 @@ fn a_lost_gpu_is_a_gap_and_nothing_can_be_planned_for_it() {
     lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
     assert_eq!(gpus.observe().unwrap().1, []);
     change(&world, |gpu| gpu.lost = true);
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!(seen.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
     assert_eq!((&seen[0].geometry, &seen[0].users, seen[0].instances.len()), (&None, &Known::Unknown, 0));
     assert!(seen[1].geometry.is_some());
     assert_eq!(gaps[0].object, "GPU-0");
     assert!(gaps[0].message.contains("GPU is lost"), "{gaps:?}");
+    assert_eq!(gpus.observe().unwrap().2, BTreeSet::from([0]));
     // An adapter that never saw it does not know which GPU it was.
-    let (seen, gaps) = Gpus::new(root(&world)).observe().unwrap();
+    let (seen, gaps, _) = Gpus::new(root(&world)).observe().unwrap();
     assert_eq!((seen.len(), gaps[0].object.as_str()), (1, "GPU 0"));
     let error = gpus.destroy(&slot("3g.40gb", 4, 4)).unwrap_err();
     assert_eq!((error.transient, error.code.as_str()), (false, "GPU is lost"));
@@ -166,8 +169,94 @@ fn a_gpu_that_is_lost_while_it_is_looked_at_is_a_gap() {
     let (world, gpus) = one(H100, true);
     lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
     gpus.driver().fail("gi_info", 0, 1, NvmlCode::GpuIsLost);
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!((&seen[0].geometry, &seen[0].users, gaps.len()), (&None, &Known::Unknown, 1));
+}
+
+/// NVML finds no UUID while any GPU of the node is lost.
+#[test]
+fn one_lost_gpu_stopped_every_change_on_the_others() {
+    let world = hardware(&[(H100, true), (H100, true), (A100, false)]);
+    let two = SlotRef { gpu: "GPU-1".to_owned(), ..slot("2g.20gb", 0, 2) };
+    let seen = Gpus::new(root(&world));
+    seen.observe().unwrap();
+    change(&world, |gpu| gpu.lost = true);
+    // An adapter that saw the GPUs before, and one that did not.
+    for gpus in [seen, Gpus::new(root(&world))] {
+        assert_eq!(gpus.driver().device_by_uuid("GPU-1"), Err(NvmlCode::GpuIsLost));
+        assert_eq!(gpus.create(&two, &compute("2g.20gb")).unwrap().len(), 1);
+        assert_eq!(gpus.users(&two), Ok(Some(users(&[]))));
+        gpus.destroy(&two).unwrap();
+        assert_eq!(gpus.users(&two), Ok(None));
+        assert_eq!(gpus.set_mode("GPU-2", true), Ok(Mode::Active));
+        assert_eq!(gpus.set_mode("GPU-2", false), Ok(Mode::Active));
+        assert_eq!(gpus.pci("GPU-2").unwrap(), "00000000:19:00.0");
+        assert_eq!(gpus.mode("GPU-0").unwrap_err().code, "GPU is lost");
+    }
+}
+
+#[test]
+fn a_gpu_in_the_place_of_another_is_not_taken_for_it() {
+    let world = hardware(&[(H100, true), (H100, false)]);
+    let gpus = Gpus::new(root(&world));
+    gpus.observe().unwrap();
+    lock(&world).nodes.get_mut(NODE).unwrap().gpus.swap(0, 1);
+    assert!(gpus.mode("GPU-0").unwrap().current && !gpus.mode("GPU-1").unwrap().current);
+    lock(&world).nodes.get_mut(NODE).unwrap().gpus.remove(1);
+    assert_eq!(gpus.mode("GPU-0").unwrap_err().code, "Not Found");
+}
+
+/// Between the look who uses it and its destruction somebody else may be faster.
+#[test]
+fn an_instance_made_in_the_place_of_one_that_was_looked_at_is_spared() {
+    let (world, gpus) = one(H100, true);
+    let three = slot("3g.40gb", 0, 4);
+    gpus.create(&three, &compute("3g.40gb")).unwrap();
+    gpus.at(&three).unwrap().unwrap();
+    change(&world, |gpu| gpu.instances.clear());
+    lock(&world).place(NODE, 0, "4g.40gb".parse().unwrap(), 0, None).unwrap();
+    gpus.destroy(&three).unwrap();
+    assert_eq!(lock(&world).nodes[NODE].gpus[0].instances.len(), 1);
+    // The same again is what shall go, though it is another one.
+    let four = slot("4g.40gb", 0, 4);
+    gpus.at(&four).unwrap().unwrap();
+    change(&world, |gpu| gpu.instances.clear());
+    lock(&world).place(NODE, 0, four.profile, 0, None).unwrap();
+    gpus.destroy(&four).unwrap();
+    assert!(lock(&world).nodes[NODE].gpus[0].instances.is_empty());
+}
+
+#[test]
+fn a_gpu_that_only_just_did_not_tell_counted_as_gone() {
+    let world = hardware(&[(H100, true), (H100, true)]);
+    lock(&world).place(NODE, 0, "3g.40gb".parse().unwrap(), 4, None).unwrap();
+    for call in ["device_by_index", "name", "uuid", "mig_mode", "gpu_instances", "gi_info", "ci_info"] {
+        for code in [NvmlCode::Timeout, NvmlCode::InUse] {
+            let gpus = Gpus::new(Faulty::new(root(&world)));
+            gpus.driver().fail(call, 0, 1, code);
+            let error = gpus.observe().unwrap_err();
+            assert_eq!((error.transient, error.code.as_str()), (true, code.words()), "{call}");
+            assert_eq!(gpus.observe().unwrap().0.len(), 2, "{call}");
+        }
+    }
+}
+
+/// Three slices of Hopper's may take four: so the seventh is nobody's, and nothing fits any more.
+#[test]
+fn a_gpu_cut_into_three_and_three_slices_could_never_be_observed() {
+    let (world, gpus) = one(H100, true);
+    let seven = slot("7g.80gb", 0, 8);
+    gpus.create(&seven, &compute("3c.7g.80gb,3c.7g.80gb")).unwrap();
+    gpus.driver().full.store(true, Relaxed);
+    let (seen, gaps, lost) = gpus.observe().unwrap();
+    assert_eq!((gaps, lost.len(), seen[0].instances[0].compute.len()), (vec![], 0, 2));
+    // What no three slices can have taken is somebody's who was not told.
+    gpus.destroy(&seven).unwrap();
+    for cut in ["4c.7g.80gb", "3c.7g.80gb", "2c.7g.80gb,2c.7g.80gb,2c.7g.80gb"] {
+        change(&world, |gpu| gpu.instances.clear());
+        lock(&world).place(NODE, 0, seven.profile, 0, Some(&compute(cut))).unwrap();
+        assert_eq!(gpus.observe().unwrap().2, BTreeSet::from([0]), "{cut}");
+    }
 }
 
 #[test]
@@ -324,11 +413,44 @@ fn a_mode_that_failed_and_is_pending_all_the_same_is_set_back() {
     assert!(!gpus.mode("GPU-0").unwrap().pending);
 }
 
+/// Fails the second switch of a mode, after the first lost its answer.
+#[derive(Default)]
+struct Sticks(Cell<u32>);
+
+impl Meddler for Sticks {
+    fn fate(&self, call: &'static str) -> Fate {
+        if call != "set_mig_mode" {
+            return Fate::Passes;
+        }
+        self.0.set(self.0.get() + 1);
+        let code = "UNKNOWN".to_owned();
+        if self.0.get() == 1 { Fate::Loses(code) } else { Fate::Fails(code) }
+    }
+    fn pass(&self, _: i64) {}
+}
+
+#[test]
+fn a_mode_that_stayed_pending_was_said_to_be_set_back() {
+    let world = hardware(&[(A100, false)]);
+    change(&world, |gpu| gpu.processes.push(process(7)));
+    let gpus = Gpus::new(sectile::sim::fault::Faulty::new(root(&world), Sticks::default()));
+    let error = gpus.set_mode("GPU-0", true).unwrap_err();
+    assert!(error.message.ends_with("which was left pending and could not be set back"), "{error}");
+    // A driver that says that it did and did not.
+    let gpus = Gpus::new(Faulty::new(root(&world)));
+    assert!(gpus.mode("GPU-0").unwrap().pending);
+    gpus.driver().idle.store(true, Relaxed);
+    assert_eq!(gpus.set_mode("GPU-0", false), Ok(Mode::Pending(NvmlCode::ResetRequired)));
+    assert_eq!(gpus.set_mode("GPU-0", true), Ok(Mode::Pending(NvmlCode::ResetRequired)));
+    gpus.driver().idle.store(false, Relaxed);
+    assert_eq!(gpus.set_mode("GPU-0", false), Ok(Mode::Active));
+}
+
 #[test]
 fn a_board_without_mig_is_not_capable() {
     let (_, gpus) = one(H100, false);
     gpus.driver().fail("mig_mode", 0, 1, NvmlCode::NotSupported);
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert!(!seen[0].mig.capable && seen[0].geometry.is_none() && gaps.is_empty());
 }
 
@@ -354,12 +476,13 @@ fn profiles_are_asked_for_once() {
 fn a_profile_that_is_not_understood_is_a_gap_and_its_instances_hide_the_gpu() {
     let world = hardware(&[(H100, true)]);
     let gpus = Gpus::new(Faulty::new(root(&world)).with_odd_profile(1));
-    let (seen, gaps) = gpus.observe().unwrap();
+    let (seen, gaps, _) = gpus.observe().unwrap();
     assert_eq!(gaps.len(), 1);
     let geometry = seen[0].geometry.as_ref().unwrap();
     assert!(geometry.named("2g.20gb".parse().unwrap()).is_none() && geometry.profiles.len() == 6);
     // It takes room that nothing accounts for, and nobody must plan around it.
     lock(&world).place(NODE, 0, "2g.20gb".parse().unwrap(), 0, None).unwrap();
-    let (seen, _) = gpus.observe().unwrap();
+    let (seen, ..) = gpus.observe().unwrap();
     assert_eq!((&seen[0].geometry, &seen[0].users), (&None, &Known::Unknown));
+    assert_eq!(gpus.observe().unwrap().2, BTreeSet::new(), "it is there");
 }

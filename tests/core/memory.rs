@@ -8,7 +8,7 @@ use sectile::config::{NodeFacts, resolve};
 use sectile::model::memory::{TakenUp, difference};
 use sectile::model::observed::Suspension;
 use sectile::model::plan::{BlockCode, NodeState, StepKind};
-use sectile::model::{Digest, NodePlan, Observed, ObservedGpu, Plan};
+use sectile::model::{Digest, NodePlan, Observed, ObservedGpu, ObservedNode, Plan};
 use sectile::plan::check::check;
 use sectile::plan::guards;
 use sectile::sim::lock;
@@ -18,14 +18,14 @@ use super::fleets::Run;
 use super::random::{Tape, draw};
 
 /// What `apply` does first with a plan.
-fn begin(run: &Run, observed: &Observed) {
+pub(crate) fn begin(run: &Run, observed: &Observed) {
     let memory = &mut lock(&run.world).memory;
     memory.tree = Some(run.tree.sum());
     observed.nodes.values().for_each(|node| memory.begun(node));
 }
 
 /// What `apply` does last.
-fn end(run: &Run, observed: &Observed, plan: &Plan) {
+pub(crate) fn end(run: &Run, observed: &Observed, plan: &Plan) {
     let memory = &mut lock(&run.world).memory;
     let converged = plan.nodes.iter().filter(|node| node.state == NodeState::Converged);
     converged.for_each(|node| memory.converged(&observed.nodes[&node.name]));
@@ -35,7 +35,7 @@ fn suspension() -> Suspension {
     Suspension { reason: "a test".to_owned(), since: "2026-01-01T00:00:00Z".to_owned(), by: None }
 }
 
-fn codes(node: &NodePlan) -> BTreeSet<BlockCode> {
+pub(crate) fn codes(node: &NodePlan) -> BTreeSet<BlockCode> {
     node.blocked.iter().map(|block| block.code).collect()
 }
 
@@ -49,7 +49,7 @@ fn turnless(node: &NodePlan) -> NodePlan {
 }
 
 /// GPUs that steps are about.
-fn touched(node: &NodePlan) -> BTreeSet<String> {
+pub(crate) fn touched(node: &NodePlan) -> BTreeSet<String> {
     let gpu = |kind: &StepKind| match kind {
         StepKind::DestroyInstance { slot } | StepKind::CreateInstance { slot, .. } => Some(slot.gpu.clone()),
         StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => Some(gpu.clone()),
@@ -151,12 +151,12 @@ proptest! {
 // --- the GPUs of a node ---
 
 /// Four GPUs in MIG mode with nothing on them, and a spare place to put another one.
-const FOUR: &str = "[[node]]\nname = \"n\"\ncluster = false\n  [[node.gpu]]\n  model = \"h100-80gb-sxm\"\n  mig = true\n  \
+pub(crate) const FOUR: &str = "[[node]]\nname = \"n\"\ncluster = false\n  [[node.gpu]]\n  model = \"h100-80gb-sxm\"\n  mig = true\n  \
                     count = 4\n";
 
 /// How GPUs change.
 #[derive(Clone, Debug)]
-enum Turn {
+pub(crate) enum Turn {
     Nothing,
     /// It fell off the bus: the driver does not count it any more.
     Gone(usize),
@@ -181,7 +181,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
-fn take(run: &Run, turn: &Turn) {
+pub(crate) fn take(run: &Run, turn: &Turn) {
     let mut world = lock(&run.world);
     let gpus = &mut world.nodes.get_mut("n").unwrap().gpus;
     let new = |pci: &str| {
@@ -204,7 +204,7 @@ fn take(run: &Run, turn: &Turn) {
 }
 
 /// The same fleet as another process sees it: nothing of what the adapter saw before is known.
-fn restarted(run: &Run) -> Run {
+pub(crate) fn restarted(run: &Run) -> Run {
     Run { journals: run.journals.clone(), ..Run::of(run.world.clone(), run.tree.clone()) }
 }
 
@@ -257,7 +257,7 @@ proptest! {
         prop_assert_eq!(codes(&run.plan().2.nodes[0]), BTreeSet::from([BlockCode::InventoryChanged]));
         // Somebody accepts what is there: told to nobody, it is taken for new.
         let mut accepted = run.observe();
-        accepted.nodes.values_mut().for_each(|node| node.inventory.clear());
+        accepted.nodes.values_mut().for_each(ObservedNode::accept);
         begin(&run, &accepted);
         let (.., plan) = run.plan();
         prop_assert!(!codes(&plan.nodes[0]).contains(&BlockCode::InventoryChanged));
@@ -266,7 +266,7 @@ proptest! {
 }
 
 /// The GPUs of [`FOUR`], and a tree of one file for it.
-fn four(entries: &str) -> Run {
+pub(crate) fn four(entries: &str) -> Run {
     let text = format!("nodes = [\"n\"]\n{entries}");
     let run = Run::new(FOUR, &[("layouts/n.toml", &text)]);
     begin(&run, &run.observe());
@@ -313,7 +313,7 @@ fn a_node_killed_anywhere_is_not_held_back_for_what_was_accepted() {
         let run = four(entries);
         take(&run, &Turn::Gone(3));
         let mut accepted = run.observe();
-        accepted.nodes.values_mut().for_each(|node| node.inventory.clear());
+        accepted.nodes.values_mut().for_each(ObservedNode::accept);
         begin(&run, &accepted);
         let (desired, observed, plan) = run.plan();
         run.node_killed(&plan.nodes[0], &desired, &observed, killed);

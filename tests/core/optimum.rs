@@ -260,6 +260,7 @@ fn case(
         name: NODE.to_owned(),
         labels: Known::Known(BTreeMap::new()),
         gpus,
+        lost: Default::default(),
         units: BTreeMap::new(),
         cluster: town.in_cluster.then(Default::default),
         device_files: Default::default(),

@@ -466,6 +466,7 @@ fn observe(node: &NodePlan) -> ObservedNode {
         name: node.name.clone(),
         labels: Known::Known(BTreeMap::new()),
         gpus: gpus.collect(),
+        lost: Default::default(),
         units: BTreeMap::from([("embedder.service".to_owned(), UnitState { active: true, devices: vec![] })]),
         device_files: Default::default(),
         cluster: Some(NodeInCluster::default()),

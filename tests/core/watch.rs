@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sectile::gpu::Gpus;
+use sectile::model::Placement;
 use sectile::model::plan::SlotRef;
-use sectile::model::{Known, Placement};
 use sectile::nvml::{NotOpened, Watched};
 use sectile::ports::{Driver, NvmlCode};
 use sectile::sim::driver::SimDriver;
@@ -75,14 +75,13 @@ fn a_call_past_its_deadline_is_a_timeout_and_told_by_name_until_the_driver_comes
 }
 
 #[test]
-fn a_driver_that_hangs_makes_users_unknown_and_destroys_nothing() {
+fn a_driver_that_hangs_is_not_observed_and_destroys_nothing() {
     let (world, driver, stop, go) = watched();
     let gpus = Gpus::new(driver);
     gpus.create(&slot(), &["2g.20gb".parse().unwrap()]).unwrap();
     *stop.call.lock().unwrap() = Some("compute_processes");
-    let (seen, gaps) = gpus.observe().unwrap();
-    assert_eq!((&seen[0].users, seen[0].instances.len()), (&Known::Unknown, 0));
-    assert!(seen[0].geometry.is_none() && !gaps.is_empty(), "{gaps:?}");
+    let error = gpus.observe().unwrap_err();
+    assert!(error.transient && error.code == "Timeout", "{error}");
     assert_eq!(gpus.driver().hangs(), Some("nvmlDeviceGetComputeRunningProcesses"));
     let error = gpus.destroy(&slot()).unwrap_err();
     assert!(error.transient && error.code == "Timeout", "{error}");

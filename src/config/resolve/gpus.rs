@@ -8,7 +8,7 @@ use crate::config::precedence::{self, GpuRank};
 use crate::config::schema::selector::Pattern;
 use crate::config::schema::{GpuEntry, GpuKey, LayoutFile, PciAddress};
 use crate::model::plan::BlockCode;
-use crate::model::{Block, Goal, GpuGoal, SharedGoal, Source};
+use crate::model::{Block, Goal, GpuGoal, SharedGoal, Source, memory};
 
 /// What a layout wants of a node's GPUs.
 #[derive(Default)]
@@ -67,14 +67,7 @@ fn held(file: &LayoutFile, node: &NodeFacts) -> BTreeMap<Source, Block> {
     let loose = file.gpus.iter().filter(|entry| entry.goal != Goal::HandsOff && !steady(entry));
     let entries: BTreeSet<Source> = loose.map(|entry| source(file, entry)).collect();
     let names: Vec<String> = entries.iter().map(Source::to_string).collect();
-    let block = Block {
-        code: BlockCode::InventoryChanged,
-        message: format!("its GPUs are not the accepted ones: {changed}; held back: {}", names.join(", ")),
-        object: node.name.clone(),
-        hint: "see why; `sectile apply --accept-inventory` takes what is there now, and `uuid` or `pci` always mean \
-               the same GPU"
-            .to_owned(),
-    };
+    let block = memory::changed(&node.name, changed, &names);
     entries.into_iter().map(|entry| (entry, block.clone())).collect()
 }
 

@@ -1,7 +1,7 @@
 //! What is held back is left alone, and what is suspended waits.
 
 use crate::model::plan::{NodeState, StepKind};
-use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
+use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan, memory};
 
 use super::{Findings, Invariant};
 
@@ -42,6 +42,9 @@ pub(super) fn node(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, f
         if entry(gpu).is_some_and(|source| wanted.held.contains_key(source)) {
             found.add(Invariant::Held, Some(step.id), format!("the entry of {gpu} may mean another GPU"));
         }
+    }
+    if plan.state == NodeState::Converged && !seen.lost.is_empty() && memory::difference(seen).is_some() {
+        found.add(Invariant::Held, None, "it counts as converged, and nobody knows what is on a GPU of it");
     }
     if (plan.state == NodeState::Suspended) != seen.suspended.is_some() || plan.suspended != seen.suspended {
         found.add(Invariant::Sums, None, "the plan does not say whether the node is suspended");

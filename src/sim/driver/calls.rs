@@ -71,15 +71,17 @@ impl Driver for SimDriver {
     fn device_by_uuid(&self, uuid: &str) -> Nvml<Device> {
         let world = self.world();
         let node = world.nodes.get(&self.node).ok_or(NvmlCode::DriverNotLoaded)?;
+        // nvml.h: "if any GPU has fallen off the bus", since each is asked.
+        if node.gpus.iter().any(|gpu| gpu.lost) {
+            return Err(NvmlCode::GpuIsLost);
+        }
         for (at, gpu) in node.gpus.iter().enumerate() {
             let mut migs = gpu.instances.iter().flat_map(|gi| &gi.compute);
-            let found = if gpu.uuid == uuid {
-                Some(gpu_handle(at))
-            } else {
-                migs.find(|ci| ci.uuid == uuid).map(|ci| Device(world.handle(ci.serial)))
-            };
-            if let Some(device) = found {
-                return if gpu.lost { Err(NvmlCode::GpuIsLost) } else { Ok(device) };
+            if gpu.uuid == uuid {
+                return Ok(gpu_handle(at));
+            }
+            if let Some(ci) = migs.find(|ci| ci.uuid == uuid) {
+                return Ok(Device(world.handle(ci.serial)));
             }
         }
         Err(NvmlCode::NotFound)
