@@ -10,7 +10,7 @@ use sectile::model::{Goal, NodeState, Observed, Plan, User};
 use sectile::plan;
 use sectile::sim::lock;
 
-use super::door::by_library;
+use super::door::cases;
 use super::fleets::{Ended, Run};
 use super::random::{Tape, draw};
 
@@ -54,13 +54,8 @@ fn ends_well(run: &Run, ended: &Ended) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Through the library each call writes or reads its state, so that fewer are drawn.
-fn cases() -> u32 {
-    if by_library() { 20 } else { 400 }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn apply_leads_where_the_tree_says_and_harms_nobody(tape in proptest::collection::vec(any::<u8>(), 0..400)) {

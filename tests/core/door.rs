@@ -4,15 +4,17 @@
 #![expect(unsafe_code, reason = "the library reads its settings from the environment")]
 
 use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, Once, OnceLock};
 
-use sectile::model::Placement;
+use sectile::model::{Digest, Placement};
 use sectile::nvml::Library;
 use sectile::ports::*;
 use sectile::sim::driver::SimDriver;
-use sectile::sim::fleet::{self, BUILTIN, BUILTIN_NAME};
+use sectile::sim::fault::{Fate, Fault};
+use sectile::sim::fleet;
 use sectile::sim::world::World;
 use sectile::sim::{Shared, lock, state};
 use tempfile::TempDir;
@@ -36,25 +38,51 @@ pub(crate) fn by_library() -> bool {
     CHOSEN.get().unwrap_or_else(meant)
 }
 
+/// How many cases are drawn: through the library, which writes or reads its state for each call, a twentieth.
+pub(crate) fn cases(many: u32) -> u32 {
+    if by_library() { many / 20 } else { many }
+}
+
 /// From now on this thread uses the library, or not; `None`: as the environment says.
 pub(crate) fn choose(library: Option<bool>) {
     CHOSEN.set(library);
+}
+
+/// This thread's next call, of that name, meets this fate within the library.
+pub(crate) fn strike(call: &str, fate: Fate) {
+    STRIKES.set(Some(Fault { call: call.to_owned(), nth: 1, times: 1, fate, seen: 0 }));
+}
+
+/// How many calls of NVML went to the library, in the whole process: whoever compares two doors tells by it that there
+/// were two.
+pub(crate) fn library_calls() -> u64 {
+    CALLS.load(Ordering::SeqCst)
 }
 
 /// A copy of the library that one thread at a time may use: what is loaded has one state and one node.
 struct Copy {
     folder: TempDir,
     library: PathBuf,
+    /// So that it stays loaded while nobody uses it: what a library unloads it does not give back.
+    loaded: libloading::Library,
 }
 
 /// What a thread has loaded: for whom, and the world as the library has it.
 struct Loaded {
     copy: Option<Copy>,
     library: Option<Library>,
-    user: (usize, String, bool),
+    user: Option<User>,
     world: Option<World>,
 }
 
+/// A world, which nobody takes for another as long as it is kept; the node; whether it is root.
+type User = (Shared, String, bool);
+
+/// What the library reads as its fleet file: the world is always there before it.
+const NO_FLEET: &str = "";
+static FLEET: LazyLock<Digest> = LazyLock::new(|| fleet::digest(NO_FLEET));
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
 static COPIES: Mutex<Vec<Copy>> = Mutex::new(Vec::new());
 /// Settings are the whole process's, and are read when the library is initialised.
 static SETTINGS: Mutex<()> = Mutex::new(());
@@ -62,12 +90,14 @@ static SETTINGS: Mutex<()> = Mutex::new(());
 thread_local! {
     /// What this thread uses, whatever the environment says.
     static CHOSEN: Cell<Option<bool>> = const { Cell::new(None) };
+    /// What this thread's next call meets.
+    static STRIKES: Cell<Option<Fault>> = const { Cell::new(None) };
     static LOADED: RefCell<Loaded> = RefCell::new(Loaded::new());
 }
 
 impl Loaded {
     fn new() -> Self {
-        Loaded { copy: None, library: None, user: (0, String::new(), false), world: None }
+        Loaded { copy: None, library: None, user: None, world: None }
     }
 }
 
@@ -88,14 +118,33 @@ pub(crate) fn built() -> PathBuf {
 
 fn copy() -> Copy {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
+    static AT_EXIT: Once = Once::new();
+    // SAFETY: the C library's, as it declares it; what it is to call neither panics nor needs anything of a thread.
+    AT_EXIT.call_once(|| assert_eq!(unsafe { atexit(sweep_up) }, 0));
     COPIES.lock().unwrap().pop().unwrap_or_else(|| {
         // In memory, where there is such a place: the state is written for every change.
         let shared = Path::new("/dev/shm");
-        let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
+        let place = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::Builder::new().prefix("sectile-test-").tempdir_in(place).unwrap();
         let library = folder.path().join(format!("{}.so", COUNT.fetch_add(1, Ordering::SeqCst)));
         std::fs::copy(built(), &library).unwrap();
-        Copy { folder, library }
+        // SAFETY: it does nothing when it is loaded.
+        let loaded = unsafe { libloading::Library::new(&library) }.unwrap();
+        Copy { folder, library, loaded }
     })
+}
+
+unsafe extern "C" {
+    fn atexit(run: extern "C" fn()) -> c_int;
+}
+
+/// Takes the copies away: nothing drops what is static.
+extern "C" fn sweep_up() {
+    for Copy { folder, loaded, .. } in COPIES.lock().iter_mut().flat_map(|copies| copies.drain(..)) {
+        let _ = folder.close();
+        // Whatever else ends with the process may be in it.
+        std::mem::forget(loaded);
+    }
 }
 
 impl TestDriver {
@@ -117,31 +166,42 @@ impl TestDriver {
     fn through<T>(&self, call: &str, run: impl FnOnce(&Library) -> Nvml<T>) -> Nvml<T> {
         LOADED.with_borrow_mut(|loaded| {
             let Loaded { copy: mine, library, user, world } = loaded;
-            let Copy { folder, library: path } = mine.get_or_insert_with(copy);
+            let Copy { folder, library: path, .. } = mine.get_or_insert_with(copy);
             let file = folder.path().join("state.json");
-            let mut now = lock(&self.sim.world).clone();
-            // What goes wrong is decided before the port; and whichever fleet it is, the file must be of one.
-            let faults = std::mem::take(&mut now.faults);
-            let fleet = std::mem::replace(&mut now.fleet, fleet::digest(BUILTIN));
-            if world.as_ref() != Some(&now) {
+            let mut now = lock(&self.sim.world);
+            // What the fleet says is decided before the port; and whichever fleet it is, the file must be of one.
+            let struck = STRIKES.take();
+            let changes = CHANGES.contains(&call) || struck.is_some();
+            let faults = std::mem::replace(&mut now.faults, struck.into_iter().collect());
+            let fleet = std::mem::replace(&mut now.fleet, FLEET.clone());
+            if world.as_ref() != Some(&*now) {
                 write(&file, &now);
                 *world = Some(now.clone());
             }
-            let me = (Arc::as_ptr(&self.sim.world) as usize, self.sim.node.clone(), self.sim.privileged);
-            if library.is_none() || *user != me {
+            (now.faults, now.fleet) = (faults, fleet);
+            drop(now);
+            let mine = |user: &User| {
+                let (world, node, privileged) = user;
+                let one = (&self.sim.node, &self.sim.privileged);
+                Arc::ptr_eq(world, &self.sim.world) && (node, privileged) == one
+            };
+            if !user.as_ref().is_some_and(mine) {
                 *library = None;
                 *library = Some(open(path, &file, &self.sim, folder.path().join("proc")));
-                *user = me;
+                *user = Some((self.sim.world.clone(), self.sim.node.clone(), self.sim.privileged));
             }
             let library = library.as_ref().unwrap();
             let before = library.calls();
             let done = run(library);
-            self.calls.fetch_add(library.calls() - before, Ordering::SeqCst);
-            if CHANGES.contains(&call) {
-                let mut then = read(&file);
+            let made = library.calls() - before;
+            self.calls.fetch_add(made, Ordering::SeqCst);
+            CALLS.fetch_add(made, Ordering::SeqCst);
+            if changes {
+                let then = read(&file);
                 *world = Some(then.clone());
-                (then.faults, then.fleet) = (faults, fleet);
-                *lock(&self.sim.world) = then;
+                let mut now = lock(&self.sim.world);
+                let (faults, fleet) = (std::mem::take(&mut now.faults), now.fleet.clone());
+                *now = World { faults, fleet, ..then };
             }
             done
         })
@@ -152,7 +212,7 @@ impl TestDriver {
 pub(crate) fn open(library: &Path, state: &Path, sim: &SimDriver, proc: PathBuf) -> Library {
     let _settings = SETTINGS.lock().unwrap();
     for (key, value) in [
-        ("SECTILE_SIM", "builtin"),
+        ("SECTILE_SIM", "/dev/null"),
         ("SECTILE_SIM_STATE", state.to_str().unwrap()),
         ("SECTILE_SIM_NODE", &sim.node),
         ("SECTILE_SIM_UNPRIVILEGED", if sim.privileged { "0" } else { "1" }),
@@ -166,17 +226,16 @@ pub(crate) fn open(library: &Path, state: &Path, sim: &SimDriver, proc: PathBuf)
 
 /// Writes the library's state.
 pub(crate) fn write(path: &Path, world: &World) {
-    let fleet = fleet::digest(BUILTIN);
-    let state =
-        serde_json::json!({ "kind": "sectile-simulation", "format_version": 1, "fleet": fleet, "world": world });
+    let [fleet, world] = [serde_json::to_string(&*FLEET), serde_json::to_string(world)].map(Result::unwrap);
+    let state = format!(r#"{{"kind":"sectile-simulation","format_version":1,"fleet":{fleet},"world":{world}}}"#);
     let new = path.with_extension("new");
-    std::fs::write(&new, serde_json::to_vec(&state).unwrap()).unwrap();
+    std::fs::write(&new, state).unwrap();
     std::fs::rename(&new, path).unwrap();
 }
 
 fn read(path: &Path) -> World {
     let text = std::fs::read_to_string(path).unwrap();
-    state::load(path, &text, BUILTIN, BUILTIN_NAME).unwrap()
+    state::load(path, &text, NO_FLEET, "no fleet").unwrap()
 }
 
 macro_rules! doors {

@@ -13,6 +13,7 @@ use sectile::render::{Style, text};
 use sectile::sim::lock;
 
 use crate::config_good::assemble;
+use crate::door::cases;
 use crate::fleets::Run;
 use crate::random::{Tape, instances};
 
@@ -115,7 +116,7 @@ fn emptied(mut node: ObservedNode) -> ObservedNode {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(1000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_exported_plans_to_nothing_and_comes_back_where_it_was(tape in prop::collection::vec(any::<u8>(), 0..160)) {
@@ -151,7 +152,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_file_that_people_wrote_is_brought_up_to_date_and_keeps_every_comment(

@@ -15,12 +15,12 @@ use sectile::plan;
 use sectile::ports::{Clock as _, Cluster as _, Journal, Port, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
-use sectile::sim::fault::{Fate, Faulty, Meddler};
+use sectile::sim::fault::{Fate, Faulty, Meddler, PortKind, port_of};
 use sectile::sim::host::SimHost;
 use sectile::sim::journal::MemoryJournal;
 use sectile::sim::{Shared, fleet, lock};
 
-use crate::door::TestDriver;
+use crate::door::{TestDriver, by_library, strike};
 
 /// A simulated fleet and a tree for it.
 pub(crate) struct Run {
@@ -283,10 +283,30 @@ pub(crate) struct Meddling {
 impl Meddler for Meddling {
     fn fate(&self, call: &'static str) -> Fate {
         let hook = self.hook.borrow().clone();
-        hook(call)
+        let fate = hook(call);
+        // Through the library, a call of the driver goes wrong in there.
+        let within = by_library() && port_of(call) == Some(PortKind::Driver) && !is_answered(call, &fate);
+        if !within || fate == Fate::Passes {
+            return fate;
+        }
+        strike(call, fate);
+        Fate::Passes
     }
     fn pass(&self, ms: i64) {
         lock(&self.world).pass(ms);
+    }
+}
+
+/// Whether our own side of the library has an answer to that code, so that nobody above it sees the fault: an older
+/// version of a profile's structure, a longer list.
+fn is_answered(call: &str, fate: &Fate) -> bool {
+    let (Fate::Fails(code) | Fate::Loses(code)) = fate else { return false };
+    match call {
+        "gi_profile" | "gi_profile_by_id" | "ci_profile" => {
+            ["ARGUMENT_VERSION_MISMATCH", "FUNCTION_NOT_FOUND", "INVALID_ARGUMENT"].contains(&code.as_str())
+        }
+        "compute_processes" | "graphics_processes" | "mps_processes" => code == "INSUFFICIENT_SIZE",
+        _ => false,
     }
 }
 

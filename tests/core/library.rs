@@ -5,7 +5,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use sectile::sim::lock;
 
-use super::door::choose;
+use super::door::{choose, library_calls};
 use super::fleets::Run;
 use super::random::{Tape, draw};
 
@@ -13,6 +13,7 @@ use super::random::{Tape, draw};
 #[test]
 fn runs_through_the_library_end_in_the_same_world() {
     let mut runner = TestRunner::deterministic();
+    let before = library_calls();
     let tapes = proptest::collection::vec(any::<u8>(), 100..400);
     for seed in 0..20 {
         let case = draw(&mut Tape::new(&tapes.new_tree(&mut runner).unwrap().current()));
@@ -31,4 +32,5 @@ fn runs_through_the_library_end_in_the_same_world() {
         assert_eq!(text(&plans), text(&lib_plans), "seed {seed}");
     }
     choose(None);
+    assert!(library_calls() > before + 1000, "the library was not asked");
 }

@@ -14,6 +14,7 @@ use sectile::plan::guards;
 use sectile::sim::lock;
 use sectile::sim::world::SimGpu;
 
+use super::door::cases;
 use super::fleets::Run;
 use super::random::{Tape, draw};
 
@@ -59,7 +60,7 @@ pub(crate) fn touched(node: &NodePlan) -> BTreeSet<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(60), ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_remembered_of_a_node_that_did_not_change_changes_no_plan(tape in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -209,7 +210,7 @@ pub(crate) fn restarted(run: &Run) -> Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(200), ..ProptestConfig::default() })]
 
     #[test]
     fn where_gpus_come_or_go_only_entries_that_name_them_hold(

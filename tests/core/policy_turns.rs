@@ -10,6 +10,7 @@ use sectile::plan::{check, turns};
 use sectile::sim::lock;
 
 use super::defects::{layout, node, run, stateful};
+use super::door::cases;
 use super::fleets::Run;
 
 /// A policy file: the first letters of its nodes, and its limits.
@@ -68,7 +69,7 @@ fn limit(files: &[File], name: &str, key: impl Fn(&File) -> Option<u32>) -> Opti
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(60), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_more_change_at_once_than_their_file_allows_and_all_converge(

@@ -17,7 +17,7 @@ use crate::planted::planted;
 use crate::rig::{CHANGES, Case, Dice, Trace};
 
 /// A sweep: the seed, and where to write what happens.
-type Sweep = fn(u64, &Trace) -> Result<u64, String>;
+pub(crate) type Sweep = fn(u64, &Trace) -> Result<u64, String>;
 
 /// By name, each with as many seeds as a debug build runs in seconds.
 pub(crate) const KINDS: [(&str, u64, Sweep); 6] = [
@@ -43,7 +43,7 @@ pub(crate) const FOUND: [(&str, u64, &str); 5] = [
 ];
 
 /// How often a run that nothing goes wrong in makes each call.
-fn count(case: &Case) -> Result<(BTreeMap<&'static str, u32>, Run), String> {
+fn count(case: &Case, trace: &Trace) -> Result<(BTreeMap<&'static str, u32>, Run), String> {
     let run = case.run();
     let counts: Rc<RefCell<BTreeMap<&'static str, u32>>> = Rc::default();
     let counting = counts.clone();
@@ -52,6 +52,7 @@ fn count(case: &Case) -> Result<(BTreeMap<&'static str, u32>, Run), String> {
         Fate::Passes
     }));
     let ended = run.apply();
+    trace.ended("nothing", &run, &ended);
     ends_well(&run, &ended)?;
     let counts = counts.borrow().clone();
     Ok((counts, run))
@@ -78,14 +79,14 @@ fn tear(run: &Run) {
 fn kills(seed: u64, trace: &Trace) -> Result<u64, String> {
     let case = Case::of(seed);
     trace.say(|| case.told());
-    let (counts, _) = count(&case)?;
+    let (counts, _) = count(&case, trace)?;
     let calls: u32 = CHANGES.iter().filter_map(|call| counts.get(call)).sum();
     let mut runs = 0;
     for at in 1..=calls {
         for torn in [false, true] {
             let run = case.run();
             let (seen, last) = (Cell::new(0), Rc::new(Cell::new("")));
-            let (told, before) = (*trace, last.clone());
+            let (told, before) = (trace.clone(), last.clone());
             run.meddle(Rc::new(move |call| {
                 if CHANGES.contains(&call) {
                     seen.set(seen.get() + 1);
@@ -107,7 +108,9 @@ fn kills(seed: u64, trace: &Trace) -> Result<u64, String> {
             }
             run.meddle(passing(trace));
             let ended = run.apply();
-            ends_well(&run, &ended).map_err(|why| format!("killed before call {at}, torn {torn}: {why}"))?;
+            let hazard = format!("killed before call {at}, torn {torn}");
+            trace.ended(&hazard, &run, &ended);
+            ends_well(&run, &ended).map_err(|why| format!("{hazard}: {why}"))?;
             runs += 1;
         }
     }
@@ -115,7 +118,7 @@ fn kills(seed: u64, trace: &Trace) -> Result<u64, String> {
 }
 
 fn passing(trace: &Trace) -> Rc<dyn Fn(&'static str) -> Fate> {
-    let trace = *trace;
+    let trace = trace.clone();
     Rc::new(move |call| {
         trace.call(call, &Fate::Passes);
         Fate::Passes
@@ -127,7 +130,7 @@ fn wrong(case: &Case, faults: &[(&'static str, u32, Fate)], trace: &Trace) -> Re
     let run = case.run();
     let before = Before::of(&run);
     let seen: RefCell<BTreeMap<&str, u32>> = RefCell::default();
-    let (due, told) = (faults.to_vec(), *trace);
+    let (due, told) = (faults.to_vec(), trace.clone());
     run.meddle(Rc::new(move |call| {
         let mut seen = seen.borrow_mut();
         let nth = seen.entry(call).or_default();
@@ -139,11 +142,13 @@ fn wrong(case: &Case, faults: &[(&'static str, u32, Fate)], trace: &Trace) -> Re
     }));
     let ended = run.apply_in_trouble();
     trace.say(|| format!("  ended with {:?}", ended.failed));
+    trace.ended(format!("{faults:?}"), &run, &ended);
     let which = |why| format!("{faults:?}: {why}");
     is_honest(&run, &ended, &before).map_err(which)?;
     run.meddle(passing(trace));
     forgive(&run);
     let ended = run.apply();
+    trace.ended(format!("afterwards, {faults:?}"), &run, &ended);
     ends_well(&run, &ended).map_err(|why| format!("afterwards, {}", which(why)))
 }
 
@@ -158,7 +163,7 @@ fn forgive(run: &Run) {
 fn faults(seed: u64, trace: &Trace) -> Result<u64, String> {
     let case = Case::of(seed);
     trace.say(|| case.told());
-    let (counts, _) = count(&case)?;
+    let (counts, _) = count(&case, trace)?;
     let mut dice = Dice::new(seed ^ 0xFA);
     let mut runs = 0;
     for (call, count) in counts {
@@ -176,7 +181,7 @@ fn pairs(seed: u64, trace: &Trace) -> Result<u64, String> {
     const SAMPLE: u64 = 40;
     let case = Case::of(seed);
     trace.say(|| case.told());
-    let (counts, _) = count(&case)?;
+    let (counts, _) = count(&case, trace)?;
     let calls: Vec<(&'static str, u32)> = counts.into_iter().collect();
     let mut dice = Dice::new(seed ^ 0xFB);
     for _ in 0..SAMPLE {
@@ -197,7 +202,7 @@ fn actor(seed: u64, trace: &Trace) -> Result<u64, String> {
     for turn in 0..SAMPLE {
         let run = case.run();
         let dice = RefCell::new(Dice::new(seed.wrapping_mul(SAMPLE) + turn));
-        let (world, told) = (run.world.clone(), *trace);
+        let (world, told) = (run.world.clone(), trace.clone());
         run.meddle(Rc::new(move |call| {
             // Whoever comes between the look and the act that follows it at once is beyond anybody's care.
             if matches!(call, "append" | "sleep_until") && dice.borrow_mut().chance(30) {
@@ -212,6 +217,7 @@ fn actor(seed: u64, trace: &Trace) -> Result<u64, String> {
         run.meddle(passing(trace));
         forgive(&run);
         let ended = run.apply_in_trouble();
+        trace.ended(format!("turn {turn}"), &run, &ended);
         ends_well(&run, &ended).map_err(|why| format!("turn {turn}: {why}"))?;
     }
     Ok(SAMPLE)
@@ -227,7 +233,7 @@ fn swarm(seed: u64, trace: &Trace) -> Result<u64, String> {
     let starts = 2 + dice.borrow_mut().pick(3);
     for at in 0..starts {
         trace.say(|| format!("start {at}"));
-        let (world, told, fate) = (run.world.clone(), *trace, dice.clone());
+        let (world, told, fate) = (run.world.clone(), trace.clone(), dice.clone());
         let failing = dice.borrow_mut().pick(3);
         let killing = dice.borrow_mut().chance(50);
         let last = Rc::new(Cell::new(""));
@@ -271,6 +277,7 @@ fn swarm(seed: u64, trace: &Trace) -> Result<u64, String> {
     run.meddle(passing(trace));
     forgive(&run);
     let ended = run.apply_in_trouble();
+    trace.ended("everything", &run, &ended);
     ends_well(&run, &ended)?;
     let again = run.apply_in_trouble();
     // A node that was given up, and said so, may be taken up again by the next run.

@@ -7,6 +7,10 @@
 //! cargo test --release --test swarm -- kills 1000 500     # from seed 500 on
 //! cargo test --release --test swarm -- replay swarm 17    # one, with all that happens in it
 //! ```
+//!
+//! With `CORE_DRIVER=library`, each run is made twice: on the simulator in this process, and on the same simulator
+//! behind NVML's C interface (`cargo build --release --example nvidia-ml`), where the driver's calls go wrong within
+//! the library. Both must end in the same state to the byte, with the same journals and for the same reasons.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -32,7 +36,7 @@ mod rig;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use kinds::{FOUND, KINDS};
+use kinds::{FOUND, KINDS, Sweep};
 use rig::Trace;
 
 fn main() -> ExitCode {
@@ -57,26 +61,60 @@ fn main() -> ExitCode {
     }
     // A panic is told with its seed; its backtrace says nothing more, and a killed run is none.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut failed = Vec::new();
+    let mut failed = 0u32;
     let from = from.unwrap_or(0);
+    let twice = door::by_library();
+    let door = if twice { "CORE_DRIVER=library " } else { "" };
     for (name, few, sweep) in asked {
         let (mut runs, count) = (0u64, count.unwrap_or(*few).max(1));
         let found = FOUND.iter().filter(|(kind, ..)| bare && kind == name).map(|(_, seed, _)| *seed);
+        let calls = door::library_calls();
         for seed in (from..from.saturating_add(count)).chain(found) {
-            let trace = Trace::new(replay);
-            match catch_unwind(AssertUnwindSafe(|| sweep(seed, &trace))) {
-                Ok(Ok(more)) => runs += more,
-                Ok(Err(why)) => failed.push(format!("{name} {seed}: {why}")),
-                Err(panic) => failed.push(format!("{name} {seed}: {}", rig::words(&*panic))),
+            let done = match twice {
+                true => alike(*sweep, seed, replay),
+                false => one(*sweep, seed, &Trace::new(replay)),
+            };
+            match done {
+                Ok(more) => runs += more,
+                Err(why) => {
+                    failed += 1;
+                    println!("FAILED {name} {seed}: {why}");
+                    println!("  replay: {door}cargo test --release --test swarm -- replay {name} {seed}");
+                }
             }
         }
-        println!("{name}: seeds {from} to {}, {runs} runs", from + count - 1);
+        let calls = door::library_calls() - calls;
+        let again = if twice { format!(", and again by {calls} calls of the library") } else { String::new() };
+        println!("{name}: seeds {from} to {}, {runs} runs{again}", from + count - 1);
+        if twice && calls == 0 {
+            failed += 1;
+            println!("FAILED {name}: the library was not asked");
+        }
     }
-    for one in &failed {
-        println!(
-            "FAILED {one}\n  replay: cargo test --release --test swarm -- replay {}",
-            one.split(':').next().unwrap()
-        );
-    }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One seed's sweep.
+fn one(sweep: Sweep, seed: u64, trace: &Trace) -> Result<u64, String> {
+    catch_unwind(AssertUnwindSafe(|| sweep(seed, trace))).unwrap_or_else(|panic| Err(rig::words(&*panic)))
+}
+
+/// The same in this process and through the library: each run ends in the same state and tells the same.
+fn alike(sweep: Sweep, seed: u64, shown: bool) -> Result<u64, String> {
+    let both = |whole: Option<usize>| {
+        [false, true].map(|library| {
+            door::choose(Some(library));
+            let trace = Trace::keeping(shown, whole);
+            trace.say(|| format!("\nby library: {library}"));
+            (one(sweep, seed, &trace), trace.ends())
+        })
+    };
+    let [(here, ends), (there, others)] = both(None);
+    let here = here?;
+    let Some(at) = ends.iter().zip(&others).position(|(end, other)| end != other) else {
+        let same = there.as_ref() == Ok(&here) && ends.len() == others.len();
+        return if same { Ok(here) } else { Err(format!("{here} runs, and by library {there:?}")) };
+    };
+    let texts = both(Some(at)).map(|(_, mut ends)| ends.swap_remove(at).text.unwrap());
+    Err(format!("by library, {} ends otherwise:\n  {}", ends[at].hazard, rig::difference(&texts)))
 }

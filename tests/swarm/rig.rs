@@ -1,6 +1,8 @@
 //! A random fleet with its tree, from a seed, and what is written down of a run.
 
 use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use sectile::config;
 use sectile::model::{Digest, Plan, Revision};
@@ -8,7 +10,7 @@ use sectile::sim::fault::Fate;
 use sectile::sim::lock;
 use sectile::sim::world::SimUnit;
 
-use crate::fleets::{Killed, Run};
+use crate::fleets::{Ended, Killed, Run};
 use crate::random::{Tape, draw};
 
 /// Numbers that follow from a seed (splitmix64).
@@ -135,15 +137,33 @@ pub(crate) const CHANGES: [&str; 16] = [
     "clear",
 ];
 
-/// What happened, for whoever replays a seed.
-#[derive(Clone, Copy)]
+/// What happened, for whoever replays a seed, and what each run ended in.
+#[derive(Clone)]
 pub(crate) struct Trace {
     shown: bool,
+    ends: Option<Rc<RefCell<Vec<End>>>>,
+    /// The run whose end is kept in full.
+    whole: Option<usize>,
+}
+
+/// What a run ended in: the world as a state file has it, the journals, which nodes failed, and why.
+#[derive(Debug, PartialEq)]
+pub(crate) struct End {
+    /// What went wrong in it.
+    pub(crate) hazard: String,
+    digest: Digest,
+    /// All of it, where that is kept.
+    pub(crate) text: Option<String>,
 }
 
 impl Trace {
     pub(crate) fn new(shown: bool) -> Trace {
-        Trace { shown }
+        Trace { shown, ends: None, whole: None }
+    }
+
+    /// One that keeps what the runs end in.
+    pub(crate) fn keeping(shown: bool, whole: Option<usize>) -> Trace {
+        Trace { shown, ends: Some(Rc::default()), whole }
     }
 
     pub(crate) fn say(&self, what: impl FnOnce() -> String) {
@@ -157,6 +177,31 @@ impl Trace {
             println!("    {call}{}", if *fate == Fate::Passes { String::new() } else { format!("  {fate:?}") });
         }
     }
+
+    /// Keeps what a run ended in.
+    pub(crate) fn ended(&self, hazard: impl Into<String>, run: &Run, ended: &Ended) {
+        let Some(ends) = &self.ends else { return };
+        let world = serde_json::to_string(&*lock(&run.world)).unwrap();
+        let journals = run.journals.borrow();
+        let lines: Vec<String> = journals.values().flat_map(|journal| journal.0.borrow().lines.clone()).collect();
+        // NVML writes the letters of a bus id large.
+        let told = format!("{}\n{:?}", lines.join("\n"), ended.failed).to_lowercase();
+        let text = format!("{world}\n{told}");
+        let mut ends = ends.borrow_mut();
+        let (digest, whole) = (Digest::of([text.as_bytes()]), self.whole == Some(ends.len()));
+        ends.push(End { hazard: hazard.into(), digest, text: whole.then_some(text) });
+    }
+
+    /// What was kept.
+    pub(crate) fn ends(&self) -> Vec<End> {
+        self.ends.as_ref().map(|ends| ends.take()).unwrap_or_default()
+    }
+}
+
+/// Where two texts part, with what stands before.
+pub(crate) fn difference([one, other]: &[String; 2]) -> String {
+    let same = one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count();
+    [one, other].map(|text| text.chars().skip(same.saturating_sub(120)).take(240).collect::<String>()).join("\n  ")
 }
 
 /// What a panic said.
