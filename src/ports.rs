@@ -9,8 +9,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::model::observed::DeviceFiles;
 use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::plan::DeviceFiles;
 use crate::model::{ObservedCluster, Placement, Pod, ProfileName, StepKind};
 
 /// NVML's return codes (nvml.h 13.5), as far as MIG management meets them.

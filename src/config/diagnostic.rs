@@ -7,7 +7,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::plan::closed_list;
+use crate::model::closed::closed_list;
 use crate::model::text::{Excerpt, drawable, near, position, visible};
 
 closed_list! {

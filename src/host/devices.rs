@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::model::plan::DeviceFiles;
+use crate::model::observed::DeviceFiles;
 
 /// Makes the device nodes of instances from files of the driver's, at most [`AT_ONCE`] in a call (nvidia-modprobe.c).
 const MODPROBE: &str = "usr/bin/nvidia-modprobe";

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::devices::DeviceTools;
+use crate::model::observed::DeviceFiles;
 use crate::model::observed::UnitState;
-use crate::model::plan::DeviceFiles;
 use crate::model::visible;
 use crate::ports::{CommandCall, Host, Port, PortError};
 

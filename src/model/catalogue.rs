@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
+use super::closed::closed_list;
 use super::geometry::{ComputeProfile, Engines, Geometry, GpuProfile};
-use super::plan::closed_list;
 
 mod table;
 

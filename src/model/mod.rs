@@ -1,6 +1,7 @@
 //! The nouns: what is desired, what is observed, and the plan between them. No room above is known here.
 
 pub mod catalogue;
+pub(crate) mod closed;
 pub mod desired;
 pub mod geometry;
 pub mod identity;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::closed::closed_list;
 use super::geometry::{Geometry, Placement};
-use super::plan::DeviceFiles;
 use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
@@ -155,6 +155,16 @@ impl ObservedNode {
     /// Takes the GPUs that are there now for the right ones.
     pub fn accept(&mut self) {
         self.inventory = self.seated();
+    }
+}
+
+closed_list! {
+    /// What a host keeps of its MIG devices beside the driver.
+    DeviceFiles {
+        /// Device nodes of the instances' capabilities, below `/dev/nvidia-caps`.
+        DeviceNodes = "device-nodes",
+        /// A specification of the Container Device Interface.
+        Cdi = "cdi",
     }
 }
 

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::closed::closed_list;
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
-use super::observed::{Gap, Suspension};
+use super::observed::{DeviceFiles, Gap, Suspension};
 use super::policy::ClientRef;
 use super::profile::{ComputeName, ProfileName};
 
@@ -131,25 +132,6 @@ pub struct NodePlan {
     /// Whether the two are equal and the search was exhaustive.
     pub optimal: bool,
 }
-
-macro_rules! closed_list {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),* }
-        impl $name {
-            /// The closed list, in the order of the manual.
-            pub const ALL: &'static [$name] = &[$($name::$variant),*];
-            /// The word in JSON, labels and metrics.
-            pub fn word(self) -> &'static str { match self { $($name::$variant => $word),* } }
-        }
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.pad(self.word()) }
-        }
-    };
-}
-
-pub(crate) use closed_list;
 
 closed_list! {
     /// How a node stands; one list everywhere (JSON, label, metrics).
@@ -351,16 +333,6 @@ closed_list! {
         Budget = "budget",
         /// There is a place for what is moved.
         Capacity = "capacity",
-    }
-}
-
-closed_list! {
-    /// What a host keeps of its MIG devices beside the driver.
-    DeviceFiles {
-        /// Device nodes of the instances' capabilities, below `/dev/nvidia-caps`.
-        DeviceNodes = "device-nodes",
-        /// A specification of the Container Device Interface.
-        Cdi = "cdi",
     }
 }
 

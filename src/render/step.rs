@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::paint::{FAINT, pad, paint, width};
 use super::words;
-use crate::model::plan::{DeviceFiles, SlotRef};
+use crate::model::observed::DeviceFiles;
+use crate::model::plan::SlotRef;
 use crate::model::policy::ClientRef;
 use crate::model::{ComputeName, NodePlan, Step, StepKind};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{SimNode, SimProcess, World};
 use super::{Shared, lock};
+use crate::model::observed::DeviceFiles;
 use crate::model::observed::UnitState;
-use crate::model::plan::DeviceFiles;
 use crate::ports::{CommandCall, CommandPhase, Host, NvmlCode, Port, PortError};
 
 /// How long a unit takes to stop or to start.

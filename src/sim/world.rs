@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use crate::model::observed::DeviceFiles;
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::plan::DeviceFiles;
 use crate::model::{Digest, Memory, Placement, ProfileName, User};
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use sectile::execute::{Outcome, Rollback};
 use sectile::model::StepKind;
-use sectile::model::plan::DeviceFiles;
+use sectile::model::observed::DeviceFiles;
 use sectile::plan::check::{Invariant, check};
 use sectile::sim::fault::Fate;
 use sectile::sim::lock;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::model::StepKind;
+use sectile::model::observed::DeviceFiles;
 use sectile::model::observed::UnitState;
-use sectile::model::plan::DeviceFiles;
 use sectile::model::policy::{ClientCommand, Policy};
 use sectile::ports::{CommandCall, CommandPhase, Host, Port};
 use sectile::sim::clock::SimClock;

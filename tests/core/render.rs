@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anstream::adapter::strip_str;
 use sectile::model::desired::{DesiredNode, Goal, GpuGoal, Wanted};
+use sectile::model::observed::DeviceFiles;
 use sectile::model::observed::{ComputeInstance, NodeInCluster, UnitState};
 use sectile::model::plan::*;
 use sectile::model::policy::ClientRef;

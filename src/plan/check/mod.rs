@@ -20,7 +20,7 @@ use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
 use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
 
-crate::model::plan::closed_list! {
+crate::model::closed::closed_list! {
     /// What a plan must never break.
     Invariant {
         /// Ids ascend, and a step comes only after steps before it.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Fate, HANG_MS, nvml, port_error};
+use crate::model::observed::DeviceFiles;
 use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::plan::DeviceFiles;
 use crate::model::{ObservedCluster, Placement, Pod};
 use crate::ports::{
     Ci, CiInfo, CiProfileInfo, Clock, Cluster, CommandCall, Device, Driver, Eviction, Gi, GiInfo, GiProfileInfo, Host,

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::{At, Problems, Section, Span, nearest, suggestion};
-use crate::model::plan::DeviceFiles;
+use crate::model::observed::DeviceFiles;
 use crate::model::{ComputeName, ProfileName};
 use crate::sim::fault::{CALLS, Fate, Fault, port_of};
 use crate::sim::world::{SimBudget, SimWorkload};
