@@ -62,9 +62,11 @@ pub async fn carry<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     let mut seen = look(ports, picture.observed).await;
     if let (Some((before, desired)), true) = (&back, policy.failure.rollback) {
         *rollback = Rollback::Part("it could not be observed".to_owned());
+        let is_back =
+            |now: &Observed| now.nodes.get(&plan.name).is_some_and(|now| layout(plan, now) == layout(plan, before));
         for pass in 0..=PASSES {
             let Ok(now) = &seen else { break };
-            if now.nodes.get(&plan.name).is_some_and(|now| layout(plan, now) == layout(plan, before)) {
+            if is_back(now) {
                 *rollback = if pass == 0 { Rollback::Unneeded } else { Rollback::Whole };
                 break;
             }
@@ -75,8 +77,14 @@ pub async fn carry<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
                 Ok(()) if pass < PASSES => {}
                 Ok(()) => break,
                 Err(why) => {
-                    *rollback = Rollback::Part(why);
                     seen = look(ports, picture.observed).await;
+                    // Perhaps only what comes behind the last instance failed.
+                    if seen.as_ref().is_ok_and(is_back) {
+                        *rollback = Rollback::Whole;
+                        left.extend(Some(why).filter(|why| !left.contains(why)));
+                    } else {
+                        *rollback = Rollback::Part(why);
+                    }
                     break;
                 }
             }
@@ -198,6 +206,8 @@ async fn roll_back<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
         Outcome::Interrupted => Err("it was interrupted".to_owned()),
         Outcome::Failed { why, mut left, .. } => {
             left.insert(0, why);
+            // What fails is also what can't be taken back.
+            left.dedup();
             Err(left.join("; "))
         }
     }

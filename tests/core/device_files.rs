@@ -133,8 +133,8 @@ fn a_host_that_can_not_be_told_fails_the_plan_and_the_layout_is_put_back() {
     let ended = run.apply_in_trouble();
     let Outcome::Failed { why, left, rollback, .. } = &ended.failed["n"] else { panic!("{:?}", ended.failed) };
     assert!(why.contains("refresh_devices") && !left.is_empty(), "{why} {left:?}");
-    // Even that can't be told.
-    assert!(matches!(rollback, Rollback::Part(_)), "{rollback:?}");
+    // Even that can't be told, and is said once.
+    assert_eq!((rollback, left.len()), (&Rollback::Whole, 1), "{left:?}");
     assert_eq!(lock(&run.world).nodes["n"].gpus[0].instances.len(), before);
     assert!(lock(&run.world).nodes["n"].units["e.service"].active);
 }
