@@ -9,9 +9,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::model::closed::closed_list;
 use crate::model::observed::DeviceFiles;
 use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::{ObservedCluster, Placement, Pod, ProfileName, StepKind};
+use crate::model::{Digest, NodeState, ObservedCluster, Placement, Pod, ProfileName, StepKind};
 
 /// NVML's return codes (nvml.h 13.5), as far as MIG management meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -378,6 +379,8 @@ pub struct Removal {
     pub grace_period_s: Option<u64>,
     /// Delete instead of evict.
     pub delete: bool,
+    /// Only ask whether it would be done.
+    pub dry_run: bool,
 }
 
 /// What the pods of a workload are to ask for.
@@ -429,16 +432,67 @@ pub trait Cluster {
     async fn holders(&self, node: &str) -> Port<Vec<Pod>>;
     /// One pod; `None`: 404.
     async fn pod(&self, namespace: &str, name: &str) -> Port<Option<Pod>>;
-    /// Our taint on or off.
-    async fn set_taint(&self, node: &str, on: bool) -> Port<()>;
-    /// Pauses or resumes what advertises the node's GPUs; resuming advertises what is there then.
-    async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()>;
+    /// Our taint on, for this plan, or (`None`) off.
+    async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()>;
+    /// Pauses what advertises the node's GPUs for this plan, or (`None`) resumes it: what is there then is advertised.
+    async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()>;
     /// Removes a pod, if it still has that UID.
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction>;
     /// Sets a label of a node.
     async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()>;
     /// Sets a workload's resource request and affinity.
     async fn bind(&self, request: &Request<'_>) -> Port<()>;
+    /// Shows at the node how it stands.
+    async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()>;
+    /// Tells what has happened, where `kubectl describe` shows it.
+    async fn event(&self, event: &ClusterEvent<'_>) -> Port<()>;
+}
+
+/// How a node stands, as it is shown in the cluster: a label and annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// How it stands.
+    pub state: NodeState,
+    /// Which tree: `main@sha1:1eabc9a`.
+    pub revision: &'a str,
+    /// What was seen of it, and when; `None`: what is shown already is as good.
+    pub view: Option<&'a str>,
+}
+
+closed_list! {
+    /// Why an event is told.
+    Reason {
+        /// Somebody was disturbed or an instance changed: a plan is carried out.
+        Repartitioning = "MigRepartitioning",
+        /// The layout is what the tree says.
+        Repartitioned = "MigRepartitioned",
+        /// It stops until somebody acts.
+        Blocked = "MigRepartitionBlocked",
+        /// A step failed for good.
+        Failed = "MigRepartitionFailed",
+        /// The pod is evicted, since its instance goes.
+        Evicted = "MigInstanceGoes",
+    }
+}
+
+/// Something that has happened to a node, or to a pod on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEvent<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// Its pod that it is about: namespace, name and UID.
+    pub pod: Option<(&'a str, &'a str, &'a str)>,
+    /// Why it is told.
+    pub reason: Reason,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Reason {
+    /// Whether somebody should look into it.
+    pub fn warns(self) -> bool {
+        matches!(self, Reason::Blocked | Reason::Failed)
+    }
 }
 
 /// Which of a binding's commands, or of a client's.

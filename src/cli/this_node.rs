@@ -13,9 +13,9 @@ use crate::host::journal::FileJournal;
 use crate::host::memory::MemoryFile;
 use crate::host::plain::PlainHost;
 use crate::model::observed::NodeInCluster;
-use crate::model::{Known, Memory, ObservedCluster, Pod};
+use crate::model::{Digest, Known, Memory, ObservedCluster, Pod};
 use crate::nvml::{self, Library, Watched};
-use crate::ports::{Cluster, Eviction, NvmlCode, Port, PortError, Removal, Request};
+use crate::ports::{Cluster, ClusterEvent, Eviction, NvmlCode, Port, PortError, Removal, Request, Shown};
 
 use super::args::Global;
 use super::error::{Context as _, Error};
@@ -128,10 +128,10 @@ impl Cluster for NoCluster {
     async fn pod(&self, _: &str, _: &str) -> Port<Option<Pod>> {
         match *self {}
     }
-    async fn set_taint(&self, _: &str, _: bool) -> Port<()> {
+    async fn set_taint(&self, _: &str, _: Option<&Digest>) -> Port<()> {
         match *self {}
     }
-    async fn set_clients_paused(&self, _: &str, _: bool) -> Port<()> {
+    async fn set_clients_paused(&self, _: &str, _: Option<&Digest>) -> Port<()> {
         match *self {}
     }
     async fn remove_pod(&self, _: &str, _: &str, _: &str, _: Removal) -> Port<Eviction> {
@@ -141,6 +141,12 @@ impl Cluster for NoCluster {
         match *self {}
     }
     async fn bind(&self, _: &Request<'_>) -> Port<()> {
+        match *self {}
+    }
+    async fn publish(&self, _: &str, _: &Shown<'_>) -> Port<()> {
+        match *self {}
+    }
+    async fn event(&self, _: &ClusterEvent<'_>) -> Port<()> {
         match *self {}
     }
 }

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::gpu::{Gpus, Mode};
 use crate::model::desired::{Binding, Target};
+use crate::model::observed::PodPhase;
 use crate::model::plan::SlotRef;
 use crate::model::policy::{ClientRef, Clients};
-use crate::model::{Known, StepKind, User};
+use crate::model::{Digest, Known, Pod, StepKind, User};
 use crate::plan::writers;
 use crate::ports::{
     Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal, Request,
@@ -18,6 +19,7 @@ use crate::ports::{
 
 use super::machine::{Machine, later};
 use super::observe::{Holders, in_force};
+use super::offers;
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
 
 /// The outside of one node.
@@ -48,7 +50,7 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     tell: &mut dyn FnMut(&News),
 ) -> Outcome {
     let mut event = Event::Start;
-    let clients = machine.clients().clone();
+    let (clients, plan) = (machine.clients().clone(), machine.plan().clone());
     loop {
         if interrupted() {
             machine.interrupt();
@@ -69,7 +71,7 @@ pub async fn drive<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
             }
             Command::Do(effect) => {
                 let until = later(ports.clock.now(), effect.limit_s());
-                match within(ports.perform(&effect, &clients), ports.clock.sleep_until(until)).await {
+                match within(ports.perform(&effect, &clients, &plan), ports.clock.sleep_until(until)).await {
                     Some(answer) => Event::Answer(answer),
                     None => Event::Late(effect),
                 }
@@ -113,7 +115,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
         })
     }
 
-    async fn perform(&self, effect: &Effect, clients: &Clients) -> Port<Answer> {
+    async fn perform(&self, effect: &Effect, clients: &Clients, plan: &Digest) -> Port<Answer> {
         match effect {
             Effect::Journal(_) => Ok(Answer::Done),
             Effect::LookSlot(slot) => self.look_slot(slot).await.map(Answer::Users),
@@ -142,20 +144,24 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 let phase = if *drained { CommandPhase::Drained } else { CommandPhase::Ready };
                 Ok(Answer::Holds(self.run(workload, phase, slots).await? == 0))
             }
-            Effect::LookClients(names) => {
+            Effect::LookAdmitted => self.unadmitted().await.map(Answer::Missing),
+            Effect::LookPaused(names) => {
+                let mut missing = self.advertised().await?;
                 for name in names {
                     if self.client(clients, name, CommandPhase::Paused).await? != 0 {
-                        return Ok(Answer::Holds(false));
+                        missing.push(name.to_string());
                     }
                 }
-                Ok(Answer::Holds(true))
+                Ok(Answer::Missing(missing))
             }
-            Effect::Act(kind) => self.act(kind, clients).await,
+            Effect::LookAdvertised => self.unadvertised().await.map(Answer::Missing),
+            Effect::Ask(kind) => self.remove(kind, true).await,
+            Effect::Act(kind) => self.act(kind, clients, plan).await,
             Effect::Undo(kind) => {
                 if self.stands(kind).await? {
                     return Ok(Answer::Done);
                 }
-                self.act(kind, clients).await
+                self.act(kind, clients, plan).await
             }
         }
     }
@@ -236,9 +242,9 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
     }
 
     /// The cluster's part comes first and goes last: while it is paused, a run that was cut short shows.
-    async fn pause(&self, clients: &Clients, units: &[String], commands: &[ClientRef]) -> Port<()> {
+    async fn pause(&self, clients: &Clients, units: &[String], commands: &[ClientRef], plan: &Digest) -> Port<()> {
         if let Some(cluster) = self.cluster {
-            cluster.set_clients_paused(self.node, true).await?;
+            cluster.set_clients_paused(self.node, Some(plan)).await?;
         }
         for unit in units {
             self.host.stop_unit(unit).await?;
@@ -259,27 +265,60 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             self.host.start_unit(unit, "", &[]).await?;
         }
         match self.cluster {
-            Some(cluster) => cluster.set_clients_paused(self.node, false).await,
+            Some(cluster) => cluster.set_clients_paused(self.node, None).await,
             None => Ok(()),
         }
     }
 
-    async fn act(&self, kind: &StepKind, clients: &Clients) -> Port<Answer> {
+    /// Removes the pod of a step that evicts one, or only asks whether it would be removed.
+    async fn remove(&self, kind: &StepKind, dry_run: bool) -> Port<Answer> {
+        let StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } = kind else { return Ok(Answer::Done) };
+        let how = Removal { grace_period_s: *grace_period_s, delete: *delete, dry_run };
+        self.cluster()?.remove_pod(namespace, pod, uid, how).await.map(Answer::Evicted)
+    }
+
+    /// Pods that are bound to the node and that its kubelet has not judged yet: they are given devices any moment.
+    async fn unadmitted(&self) -> Port<Vec<String>> {
+        let pods = match self.cluster {
+            Some(cluster) => cluster.holders(self.node).await?,
+            None => Vec::new(),
+        };
+        let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && !pod.admitted;
+        Ok(pods.iter().filter(waits).map(|pod| format!("the admission of pod {}", pod.id())).collect())
+    }
+
+    /// Resources of MIG devices that the node still offers.
+    async fn advertised(&self) -> Port<Vec<String>> {
+        let node = match self.cluster {
+            Some(cluster) => cluster.node(self.node).await?,
+            None => None,
+        };
+        let offers = node.map(|node| node.allocatable).unwrap_or_default();
+        let offered = offers.into_iter().filter(|(_, n)| *n > 0);
+        Ok(offered.map(|(resource, n)| format!("{resource} to be offered no more ({n} now)")).collect())
+    }
+
+    /// Resources of MIG devices of which the node offers not as many as there are.
+    async fn unadvertised(&self) -> Port<Vec<String>> {
+        let Some(cluster) = self.cluster else { return Ok(Vec::new()) };
+        let Some(node) = cluster.node(self.node).await? else { return Ok(Vec::new()) };
+        let (gpus, ..) = self.gpus.observe()?;
+        Ok(offers::missing(&node, &gpus))
+    }
+
+    async fn act(&self, kind: &StepKind, clients: &Clients, plan: &Digest) -> Port<Answer> {
         match kind {
-            StepKind::Taint => self.cluster()?.set_taint(self.node, true).await?,
-            StepKind::Untaint => self.cluster()?.set_taint(self.node, false).await?,
+            StepKind::Taint => self.cluster()?.set_taint(self.node, Some(plan)).await?,
+            StepKind::Untaint => self.cluster()?.set_taint(self.node, None).await?,
             StepKind::StandDown => self.cluster()?.set_label(self.node, writers::MIG_MANAGER, "false").await?,
-            StepKind::PauseClients { units, commands } => self.pause(clients, units, commands).await?,
+            StepKind::PauseClients { units, commands } => self.pause(clients, units, commands, plan).await?,
             StepKind::ResumeClients { units, commands } => self.resume(clients, units, commands).await?,
             StepKind::RefreshClients => {
-                self.pause(clients, &[], &[]).await?;
+                self.pause(clients, &[], &[], plan).await?;
                 self.resume(clients, &[], &[]).await?;
             }
             StepKind::RefreshDevices { files } => self.host.refresh_devices(files).await?,
-            StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } => {
-                let how = Removal { grace_period_s: *grace_period_s, delete: *delete };
-                return self.cluster()?.remove_pod(namespace, pod, uid, how).await.map(Answer::Evicted);
-            }
+            StepKind::EvictPod { .. } => return self.remove(kind, false).await,
             StepKind::StopUnit { unit } => self.host.stop_unit(unit).await?,
             StepKind::StartUnit { unit, env, slots } => {
                 self.host.start_unit(unit, env, &self.uuids(slots)?).await?;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::observed::{Known, User};
 use crate::model::plan::Guard;
 use crate::model::policy::Clients;
-use crate::model::{NodePlan, Policy, Step, StepKind};
+use crate::model::{Digest, NodePlan, Policy, Step, StepKind};
 use crate::plan::{cost, window};
 use crate::ports::{Eviction, PortError};
 
@@ -29,6 +29,8 @@ const SETTLE_S: i64 = 30;
 /// Where the machine stands within a step.
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
+    /// Before the first step the API server is asked whether it would allow each eviction.
+    Asking,
     /// The record before is being written.
     Beginning,
     /// A guard's look is under way.
@@ -66,6 +68,8 @@ pub struct Machine {
     at: usize,
     phase: Phase,
     attempts: u32,
+    /// Evictions that are still to be asked about, the next one last.
+    asks: Vec<(u32, StepKind)>,
     /// Looks that the guards of the step at hand still want, the next one last.
     looks: Vec<Effect>,
     deadline: Option<Timestamp>,
@@ -87,12 +91,15 @@ impl Machine {
     pub fn owing(plan: &NodePlan, policy: &Policy, undo: Vec<StepKind>) -> Self {
         let mut plan = plan.clone();
         plan.steps.retain(|step| step.waits.is_none());
+        let evicts = |step: &&Step| matches!(step.kind, StepKind::EvictPod { .. });
+        let asks = plan.steps.iter().rev().filter(evicts).map(|step| (step.id, step.kind.clone())).collect();
         Machine {
             plan,
             policy: policy.clone(),
             at: 0,
             phase: Phase::Ending,
             attempts: 0,
+            asks,
             looks: Vec::new(),
             deadline: None,
             undo,
@@ -101,6 +108,11 @@ impl Machine {
             interrupted: false,
             news: Vec::new(),
         }
+    }
+
+    /// The identity of its plan.
+    pub fn plan(&self) -> &Digest {
+        &self.plan.fingerprint
     }
 
     /// The clients of the policy that it keeps to.
@@ -121,13 +133,13 @@ impl Machine {
     /// What comes next.
     pub fn next(&mut self, event: Event, now: Timestamp) -> Command {
         match event {
-            Event::Start => self.enter(now),
+            Event::Start => self.ask(now),
             Event::Woke => {
                 if let Phase::Pausing(back) = &self.phase {
                     self.phase = (**back).clone();
                 }
                 // A stop does not wait: the act was not done, or is done and only its effect is awaited.
-                let waited = matches!(self.phase, Phase::Beginning | Phase::Guarding | Phase::Watching);
+                let waited = matches!(self.phase, Phase::Asking | Phase::Beginning | Phase::Guarding | Phase::Watching);
                 if self.interrupted && waited {
                     self.outcome = Outcome::Interrupted;
                     return self.unwind(now);
@@ -166,6 +178,18 @@ impl Machine {
         self.begin(now)
     }
 
+    /// Asks about the next eviction, so that one that is refused is known before anybody is disturbed. What a budget
+    /// forbids only for now is waited for when its turn comes.
+    fn ask(&mut self, now: Timestamp) -> Command {
+        match self.asks.last() {
+            Some((_, kind)) => {
+                self.phase = Phase::Asking;
+                Command::Do(Effect::Ask(kind.clone()))
+            }
+            None => self.enter(now),
+        }
+    }
+
     fn begin(&mut self, now: Timestamp) -> Command {
         let Some(Step { id, kind, .. }) = self.step().cloned() else { return self.unwind(now) };
         self.phase = Phase::Beginning;
@@ -176,6 +200,7 @@ impl Machine {
     /// Does again what the phase is about, after a pause.
     fn resume(&mut self, now: Timestamp) -> Command {
         match self.phase {
+            Phase::Asking => self.ask(now),
             Phase::Beginning => self.begin(now),
             Phase::Guarding => self.guard(now),
             Phase::Acting => self.act(),
@@ -187,6 +212,19 @@ impl Machine {
 
     fn answer(&mut self, answer: Result<Answer, PortError>, now: Timestamp) -> Command {
         match self.phase.clone() {
+            Phase::Asking => match answer {
+                Ok(_) => {
+                    self.attempts = 0;
+                    self.asks.pop();
+                    self.ask(now)
+                }
+                Err(error) if error.transient => self.retry(error, now),
+                Err(error) => {
+                    let step = self.asks.last().map_or(0, |(step, _)| *step);
+                    self.outcome = Outcome::Held { step, why: format!("it would be refused: {error}") };
+                    self.unwind(now)
+                }
+            },
             Phase::Beginning => match answer {
                 Ok(_) => {
                     self.attempts = 0;
@@ -368,8 +406,11 @@ impl Machine {
             StepKind::AwaitGone { .. }
             | StepKind::AwaitReady { .. }
             | StepKind::DrainCommand { .. }
-            | StepKind::ResumeCommand { .. } => Command::Do(Effect::look(&step.kind)),
-            StepKind::PauseClients { commands, .. } if !commands.is_empty() => Command::Do(Effect::look(&step.kind)),
+            | StepKind::ResumeCommand { .. }
+            | StepKind::Taint
+            | StepKind::PauseClients { .. }
+            | StepKind::ResumeClients { .. }
+            | StepKind::RefreshClients => Command::Do(Effect::look(&step.kind)),
             _ => self.end(now),
         }
     }
@@ -392,16 +433,13 @@ impl Machine {
                     // A workload that was deleted or scaled down meanwhile is nobody's to wait for.
                     ready(key).is_some_and(|(ready, replicas)| ready < (**before).min(replicas))
                 });
-                (short.map(|(key, _)| key.clone()).collect(), *timeout_s)
+                (short.map(|(key, _)| room::pending(key, cluster)).collect(), *timeout_s)
             }
             (StepKind::DrainCommand { workload } | StepKind::ResumeCommand { workload, .. }, Answer::Holds(holds)) => {
                 let missing = if *holds { Vec::new() } else { vec![workload.clone()] };
                 (missing, self.policy.drain.timeout_s)
             }
-            (StepKind::PauseClients { commands, .. }, Answer::Holds(holds)) => {
-                let all = || commands.iter().map(ToString::to_string).collect();
-                (if *holds { Vec::new() } else { all() }, self.policy.drain.timeout_s)
-            }
+            (_, Answer::Missing(missing)) => (missing.clone(), self.policy.drain.timeout_s),
             (kind, _) => return self.fail(format!("what `{}` waits for could not be looked at", kind.word()), now),
         };
         if missing.is_empty() {

@@ -10,6 +10,7 @@ pub mod drive;
 pub mod journal;
 pub mod machine;
 pub mod observe;
+mod offers;
 pub mod protocol;
 mod room;
 mod undo;

@@ -52,8 +52,14 @@ pub enum Effect {
         /// The instances that it was given.
         slots: Vec<SlotRef>,
     },
-    /// Ask the clients that were paused whether they are: [`Answer::Holds`].
-    LookClients(Vec<ClientRef>),
+    /// Look which pods that are bound to the node are neither admitted nor rejected: [`Answer::Missing`].
+    LookAdmitted,
+    /// Look which of the clients are not paused, and what is still advertised: [`Answer::Missing`].
+    LookPaused(Vec<ClientRef>),
+    /// Look what is there and not advertised, or advertised and not there: [`Answer::Missing`].
+    LookAdvertised,
+    /// Ask whether the step's act would be allowed; nothing is done: [`Answer::Done`] or [`Answer::Evicted`].
+    Ask(StepKind),
     /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
     Act(StepKind),
     /// Take back what a step did, where it is not so already: [`Answer::Done`].
@@ -87,7 +93,9 @@ impl Effect {
             Effect::Journal(_) => "journal",
             Effect::LookSlot(_) | Effect::LookGpu(_) | Effect::LookProcess { .. } => "look at the GPU",
             Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
-            Effect::LookCommand { .. } | Effect::LookClients(_) => "look at the command",
+            Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised => "look at the node",
+            Effect::LookCommand { .. } => "look at the command",
+            Effect::Ask(_) => "ask the API server",
             Effect::Act(kind) | Effect::Undo(kind) => kind.word(),
         }
     }
@@ -104,7 +112,9 @@ impl Effect {
             StepKind::ResumeCommand { workload, slots } => {
                 Effect::LookCommand { workload: workload.clone(), drained: false, slots: slots.clone() }
             }
-            StepKind::PauseClients { commands, .. } => Effect::LookClients(commands.clone()),
+            StepKind::Taint => Effect::LookAdmitted,
+            StepKind::PauseClients { commands, .. } => Effect::LookPaused(commands.clone()),
+            StepKind::ResumeClients { .. } | StepKind::RefreshClients => Effect::LookAdvertised,
             _ => Effect::LookCluster,
         }
     }
@@ -123,6 +133,8 @@ pub enum Answer {
     Cluster(Box<ObservedCluster>),
     /// Whether a condition holds.
     Holds(bool),
+    /// What is still to come, each a phrase; nothing: it has come about.
+    Missing(Vec<String>),
     /// What became of an eviction.
     Evicted(Eviction),
 }

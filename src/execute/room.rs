@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::observed::{ObservedCluster, PodPhase, User};
+use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
 use crate::model::plan::SlotRef;
 use crate::model::{NodePlan, StepKind};
 
@@ -29,6 +29,16 @@ pub(super) fn leaves(plan: &NodePlan, user: &User) -> bool {
         (StepKind::TerminateProcess { pid, .. }, User::Process { pid: p, .. }) => pid == p,
         _ => false,
     })
+}
+
+/// A workload of whose pods some are not ready, and why the scheduler finds no node for one of them.
+pub(super) fn pending(key: &str, cluster: &ObservedCluster) -> String {
+    let of = |pod: &&Pod| {
+        pod.phase == PodPhase::Pending
+            && pod.owner.as_ref().is_some_and(|o| format!("{} {}/{}", o.kind, pod.namespace, o.name) == key)
+    };
+    let why = cluster.pods.iter().filter(of).find_map(|pod| Some((pod, pod.unschedulable.as_ref()?)));
+    why.map_or_else(|| key.to_owned(), |(pod, why)| format!("{key} (pod {} is pending: {why})", pod.name))
 }
 
 /// Why there is no place for the pod that a step evicts: neither free now, nor made by a step from `at` on.

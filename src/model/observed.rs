@@ -12,12 +12,13 @@ use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
 /// In JSON the unknown is `null`, and a [`Gap`] tells why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Known<T> {
     /// It was seen.
     Known(T),
     /// It could not be seen.
+    #[default]
     Unknown,
 }
 
@@ -177,8 +178,45 @@ pub struct NodeInCluster {
     pub clients_paused: bool,
     /// Allocatable instances by resource name (`nvidia.com/mig-1g.10gb`), used ones included.
     pub allocatable: BTreeMap<String, u32>,
-    /// UUIDs of the MIG devices that are advertised now.
-    pub advertised: BTreeSet<String>,
+    /// UUIDs of the MIG devices that are advertised now; unknown where the kubelet would not tell.
+    pub advertised: Known<BTreeSet<String>>,
+    /// How the device plugin names MIG devices.
+    #[serde(default)]
+    pub strategy: MigStrategy,
+    /// Other tools that write its MIG state, as far as something else than its labels tells of them.
+    #[serde(default)]
+    pub writers: BTreeSet<ForeignWriter>,
+}
+
+closed_list! {
+    /// NVIDIA's `mig.strategy`: what MIG devices are called as resources (k8s-device-plugin, README).
+    MigStrategy {
+        /// Each profile has a resource of its own, `nvidia.com/mig-1g.10gb`.
+        Mixed = "mixed",
+        /// All MIG devices of a node are alike, and called `nvidia.com/gpu`.
+        Single = "single",
+        /// MIG devices are not advertised.
+        None = "none",
+    }
+}
+
+impl Default for MigStrategy {
+    /// What NVIDIA's operator sets.
+    fn default() -> Self {
+        MigStrategy::Mixed
+    }
+}
+
+closed_list! {
+    /// A tool that writes MIG state and that its objects in the cluster betray.
+    ForeignWriter {
+        /// NVIDIA's driver for dynamic resource allocation, where it makes MIG devices by itself.
+        DynamicMig = "dynamic-mig",
+        /// HAMi, where it has registered the node's GPUs in its mode `mig`.
+        Hami = "hami",
+        /// The dynamic accelerator slicer (InstaSlice).
+        AcceleratorSlicer = "accelerator-slicer",
+    }
 }
 
 /// A systemd unit.
@@ -357,6 +395,9 @@ pub struct Pod {
     pub requests: BTreeMap<String, u32>,
     /// Labels of the nodes that it may run on.
     pub node_selector: BTreeMap<String, String>,
+    /// Nodes that bear those labels and on which it may not run all the same: affinity, taints, a cordon.
+    #[serde(default)]
+    pub barred: BTreeSet<String>,
     /// UUIDs of the devices that it holds; unknown where the kubelet would not tell.
     pub devices: Known<BTreeSet<String>>,
     /// Whether it has emptyDir volumes.
@@ -365,6 +406,18 @@ pub struct Pod {
     pub mirror: bool,
     /// Its own grace, in seconds.
     pub grace_period_s: u64,
+    /// The disruption budgets that count its eviction, `namespace/name`.
+    #[serde(default)]
+    pub budgets: BTreeSet<String>,
+    /// Whether the kubelet has admitted or rejected it, once it is bound to a node.
+    #[serde(default)]
+    pub admitted: bool,
+    /// Why the scheduler finds no node for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unschedulable: Option<String>,
+    /// ResourceClaims that other pods hold, too.
+    #[serde(default)]
+    pub shared_claims: BTreeSet<String>,
 }
 
 /// What a pod is doing.
@@ -390,15 +443,13 @@ pub struct Owner {
     pub name: String,
 }
 
-/// A PodDisruptionBudget.
+/// A PodDisruptionBudget. Each pod tells which cover it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The workload whose pods it covers.
-    pub workload: String,
     /// How many evictions it allows now.
     pub allowed: u32,
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{Budget, GpuInstance, Known, ObservedCluster, ObservedNode, PodPhase, User};
+use crate::model::observed::{Budget, GpuInstance, Known, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
 use crate::model::profile::ProfileName;
 
@@ -96,7 +96,6 @@ pub fn misplaced(desired: &DesiredNode, node: &ObservedNode) -> BTreeSet<User> {
 pub fn find(
     desired: &DesiredNode,
     node: &ObservedNode,
-    cluster: &ObservedCluster,
     targets: &[GpuTarget<'_>],
     court: &Court<'_>,
 ) -> (Vec<Mover>, BTreeMap<usize, Vec<Block>>) {
@@ -142,7 +141,7 @@ pub fn find(
         };
         let frees = held.iter().filter(|at| !loses.contains(at)).filter(alone).copied().collect();
         let needs = needs(desired, node, court, &user);
-        let budgets = budgets(cluster, court, &user);
+        let budgets = budgets(court, &user);
         let pod = match &user {
             User::Pod { namespace, name } => court.pod(namespace, name),
             User::Unit(_) | User::Command(_) | User::Process { .. } => None,
@@ -193,13 +192,10 @@ fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &U
 }
 
 /// The budgets that count an eviction of the user, in a fixed order. One that terminates is counted already.
-fn budgets(cluster: &ObservedCluster, court: &Court<'_>, user: &User) -> Vec<String> {
+fn budgets(court: &Court<'_>, user: &User) -> Vec<String> {
     let User::Pod { namespace, name } = user else { return Vec::new() };
     let Some(pod) = court.pod(namespace, name).filter(|pod| pod.phase != PodPhase::Terminating) else {
         return Vec::new();
     };
-    let Some(owner) = &pod.owner else { return Vec::new() };
-    let covers = |b: &&Budget| &b.namespace == namespace && b.workload == owner.name;
-    let names = cluster.budgets.iter().filter(covers).map(|b| format!("{}/{}", b.namespace, b.name));
-    names.collect::<BTreeSet<_>>().into_iter().collect()
+    pod.budgets.iter().cloned().collect()
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
-use crate::model::observed::{Budget, GpuInstance, Observed, ObservedCluster, ObservedNode, User};
+use crate::model::observed::{Budget, GpuInstance, Observed, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
@@ -78,17 +78,12 @@ pub struct Prepared<'a> {
 }
 
 /// Chooses what a node's GPUs become.
-pub fn prepare<'a>(
-    desired: &'a DesiredNode,
-    node: &'a ObservedNode,
-    cluster: &'a ObservedCluster,
-    pods: &'a Pods<'a>,
-) -> Prepared<'a> {
+pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
     let court = Court::new(desired, pods);
     let (mut targets, mut blocks, bound) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
     guards::hold_entries(desired, node, &mut targets, &mut blocks);
-    let (movers, unseen) = movers::find(desired, node, cluster, &targets, &court);
+    let (movers, unseen) = movers::find(desired, node, &targets, &court);
     Prepared { desired, node, court, targets, movers, unseen, blocks, bound }
 }
 

@@ -323,7 +323,8 @@ impl Ground<'_> {
             let stays = |i: &usize| target.chosen.as_ref().is_none_or(|chosen| chosen.keep.contains(i));
             target.gpu.instances.iter().enumerate().filter(move |(i, _)| stays(i)).map(|(_, instance)| instance)
         });
-        let hidden = kept.flat_map(|i| &i.compute).any(|c| !cluster.advertised.contains(&c.uuid));
+        let advertised = cluster.advertised.known();
+        let hidden = kept.flat_map(|i| &i.compute).any(|c| advertised.is_some_and(|all| !all.contains(&c.uuid)));
         let mut end = last;
         if cluster.clients_paused && !resumes {
             let (units, commands) = self.clients(&self.policy());

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{SimBudget, SimPod, SimWorkload, World};
+use super::world::{SimBudget, SimEvent, SimPod, SimShown, SimWorkload, World};
 use super::{Shared, lock};
 use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
-use crate::model::{Budget, ObservedCluster, Pod};
-use crate::ports::{Cluster, Eviction, Port, PortError, Removal, Request};
+use crate::model::{Budget, Digest, ObservedCluster, Pod};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Request, Shown};
 
 /// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
 const CLIENTS_START_MS: i64 = 4_300;
+/// So many events are kept: a real cluster forgets them after an hour.
+const MOST_EVENTS: usize = 1000;
 
 /// The cluster of a simulated world.
 #[derive(Clone, Debug)]
@@ -55,7 +57,9 @@ impl Cluster for SimCluster {
             tainted: node.tainted,
             clients_paused: node.clients_paused,
             allocatable: world.allocatable(node),
-            advertised: advertised.filter(|uuid| uuid.starts_with("MIG-")).collect(),
+            advertised: Known::Known(advertised.filter(|uuid| uuid.starts_with("MIG-")).collect()),
+            strategy: Default::default(),
+            writers: Default::default(),
         }))
     }
 
@@ -78,15 +82,16 @@ impl Cluster for SimCluster {
         Ok(world.pods.get(&key).and_then(|pod| observed(&world, &key, pod)))
     }
 
-    async fn set_taint(&self, node: &str, on: bool) -> Port<()> {
+    async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
         let mut world = lock(&self.world);
         let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
-        there.tainted = on;
+        there.tainted = plan.is_some();
         world.pass(0);
         Ok(())
     }
 
-    async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()> {
+    async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
+        let paused = plan.is_some();
         let mut world = lock(&self.world);
         let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
         if there.clients_paused && !paused {
@@ -105,7 +110,7 @@ impl Cluster for SimCluster {
         let mut world = lock(&self.world);
         let key = format!("{namespace}/{name}");
         let Some(pod) = world.pods.get(&key).filter(|pod| pod.uid == uid) else { return Ok(Eviction::Gone) };
-        if pod.mirror {
+        if pod.mirror && !how.dry_run {
             // The API server lets its mirror go, and the kubelet makes it again: the pod itself never stopped.
             let serial = world.serial();
             if let Some(pod) = world.pods.get_mut(&key) {
@@ -122,6 +127,9 @@ impl Cluster for SimCluster {
             if covering.iter().any(|budget| world.budget(budget).allowed == 0) {
                 return Ok(Eviction::TooMany { retry_after_s: None });
             }
+        }
+        if how.dry_run {
+            return Ok(Eviction::Accepted);
         }
         world.terminate(&key, how.grace_period_s);
         world.pass(0);
@@ -155,6 +163,30 @@ impl Cluster for SimCluster {
         world.pass(0);
         Ok(())
     }
+
+    async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()> {
+        let Shown { state, revision, view: _ } = *shown;
+        let mut world = lock(&self.world);
+        let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+        there.shown = Some(SimShown { state, revision: revision.to_owned() });
+        Ok(())
+    }
+
+    async fn event(&self, event: &ClusterEvent<'_>) -> Port<()> {
+        let ClusterEvent { node, pod, reason, message } = event;
+        let mut world = lock(&self.world);
+        let event = SimEvent {
+            at_ms: world.clock_ms,
+            node: (*node).to_owned(),
+            pod: pod.map(|(namespace, name, _)| format!("{namespace}/{name}")),
+            reason: *reason,
+            message: message.clone(),
+        };
+        world.events.push(event);
+        let many = world.events.len().saturating_sub(MOST_EVENTS);
+        world.events.drain(..many);
+        Ok(())
+    }
 }
 
 impl World {
@@ -182,10 +214,19 @@ impl World {
         Budget {
             namespace: budget.namespace.clone(),
             name: budget.name.clone(),
-            workload: budget.workload.clone(),
             allowed: budget.max_unavailable.saturating_sub(unavailable),
         }
     }
+}
+
+/// Why the scheduler finds no node for a pod, in its words.
+fn unschedulable(world: &World, pod: &SimPod) -> Option<String> {
+    if pod.phase != PodPhase::Pending || pod.node.is_some() {
+        return None;
+    }
+    let wants: Vec<&str> = pod.requests.keys().map(String::as_str).collect();
+    let nodes = world.nodes.values().filter(|node| node.in_cluster).count();
+    Some(format!("0/{nodes} nodes are available: {nodes} Insufficient {}.", wants.join(", ")))
 }
 
 /// A pod as the API server and the kubelet tell it.
@@ -195,6 +236,7 @@ fn observed(world: &World, key: &str, pod: &SimPod) -> Option<Pod> {
         w.namespace == namespace && pod.owner.as_ref().is_some_and(|o| o.kind == w.kind && o.name == w.name)
     };
     let workload = world.workloads.iter().find(of);
+    let budgets = world.budgets_of(key, pod).map(|budget| format!("{}/{}", budget.namespace, budget.name));
     Some(Pod {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -210,5 +252,10 @@ fn observed(world: &World, key: &str, pod: &SimPod) -> Option<Pod> {
         empty_dir: pod.empty_dir,
         mirror: pod.mirror,
         grace_period_s: pod.grace_period_s,
+        barred: Default::default(),
+        budgets: budgets.collect(),
+        admitted: pod.node.is_some(),
+        unschedulable: unschedulable(world, pod),
+        shared_claims: Default::default(),
     })
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 use crate::model::observed::DeviceFiles;
 use crate::model::observed::{Owner, PodPhase};
-use crate::model::{Digest, Memory, Placement, ProfileName, User};
+use crate::model::{Digest, Memory, NodeState, Placement, ProfileName, User};
+use crate::ports::Reason;
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct World {
     /// The fleet file's `[[fault.call]]`: which calls go wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// Events of its objects, the oldest first.
+    #[serde(default)]
+    pub events: Vec<SimEvent>,
     /// Combined with the serials of instances into their handles: a program that saw an earlier world has others.
     #[serde(skip)]
     pub salt: u64,
@@ -68,6 +72,35 @@ pub struct SimNode {
     pub units: BTreeMap<String, SimUnit>,
     /// Workloads that commands drain and resume, by binding name.
     pub commands: BTreeMap<String, SimCommand>,
+    /// How it stands, as it was shown last.
+    #[serde(default)]
+    pub shown: Option<SimShown>,
+}
+
+/// How a node stands, as the cluster shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimShown {
+    /// The label `sectile.dev/state`.
+    pub state: NodeState,
+    /// The annotation `sectile.dev/revision`.
+    pub revision: String,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimEvent {
+    /// When, in the virtual clock's milliseconds.
+    pub at_ms: i64,
+    /// The node.
+    pub node: String,
+    /// The pod that it is about, `namespace/name`; `None`: the node.
+    pub pod: Option<String>,
+    /// Why it is told.
+    pub reason: Reason,
+    /// A sentence.
+    pub message: String,
 }
 
 /// A GPU.

@@ -1,9 +1,9 @@
 //! The simulated cluster behind its port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sectile::model::observed::{Known, PodPhase};
-
+use sectile::model::Digest;
+use sectile::model::observed::{Known, NodeInCluster, PodPhase};
 use sectile::ports::{Clock, Cluster, Eviction, Port, Removal, Request};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
@@ -11,7 +11,17 @@ use sectile::sim::lock;
 
 use crate::ready::{budget, node, ready, shared, workload};
 
-const EVICT: Removal = Removal { grace_period_s: None, delete: false };
+const EVICT: Removal = Removal { grace_period_s: None, delete: false, dry_run: false };
+
+/// Whose taint and pause it is.
+fn plan() -> Digest {
+    Digest::of([b"plan".as_slice()])
+}
+
+/// What is advertised.
+fn advertised(node: &NodeInCluster) -> &BTreeSet<String> {
+    node.advertised.known().unwrap()
+}
 
 fn cluster(fleet: &str) -> SimCluster {
     SimCluster { world: shared(fleet) }
@@ -61,7 +71,7 @@ fn a_budget_allows_what_is_not_unavailable_already() {
 fn what_does_not_run_is_no_loss_to_a_budget_and_deletion_asks_none() {
     let cluster = two(0);
     assert_eq!(remove(&cluster, "w-0", EVICT), Ok(Eviction::TooMany { retry_after_s: None }));
-    let delete = Removal { grace_period_s: Some(2), delete: true };
+    let delete = Removal { grace_period_s: Some(2), delete: true, dry_run: false };
     assert_eq!(remove(&cluster, "w-0", delete), Ok(Eviction::Accepted));
     // Evicting one that terminates already is accepted.
     assert_eq!(remove(&cluster, "w-0", EVICT), Ok(Eviction::Accepted));
@@ -125,8 +135,8 @@ fn it_tells_pods_workloads_and_what_is_free() {
     for unknown in ["metal", "nowhere"] {
         assert_eq!(ready(cluster.node(unknown)), Ok(None));
         assert_eq!(ready(cluster.labels(unknown)), Ok(None));
-        assert_eq!(ready(cluster.set_taint(unknown, true)).unwrap_err().code, "404");
-        assert_eq!(ready(cluster.set_clients_paused(unknown, true)).unwrap_err().code, "404");
+        assert_eq!(ready(cluster.set_taint(unknown, Some(&plan()))).unwrap_err().code, "404");
+        assert_eq!(ready(cluster.set_clients_paused(unknown, Some(&plan()))).unwrap_err().code, "404");
     }
 }
 
@@ -135,23 +145,23 @@ fn paused_clients_offer_nothing_and_resumed_ones_what_is_there_then() {
     let cluster = cluster(&(node("a", &["1g.10gb", "1g.10gb"]) + &workload("Deployment", "w", 1, "2g.20gb", "")));
     let at = |cluster: &SimCluster| ready(cluster.node("a")).unwrap().unwrap();
     assert_eq!(at(&cluster).allocatable, BTreeMap::from([("nvidia.com/mig-1g.10gb".to_owned(), 2)]));
-    assert_eq!(at(&cluster).advertised.len(), 2);
-    ready(cluster.set_clients_paused("a", true)).unwrap();
+    assert_eq!(advertised(&at(&cluster)).len(), 2);
+    ready(cluster.set_clients_paused("a", Some(&plan()))).unwrap();
     let paused = at(&cluster);
-    assert!(paused.clients_paused && paused.advertised.is_empty());
+    assert!(paused.clients_paused && advertised(&paused).is_empty());
     // The kubelet leaves the resource, with nothing of it.
     assert_eq!(paused.allocatable, BTreeMap::from([("nvidia.com/mig-1g.10gb".to_owned(), 0)]));
     let made = lock(&cluster.world).place("a", 0, "2g.20gb".parse().unwrap(), 2, None).unwrap();
     let before = lock(&cluster.world).clock_ms;
-    ready(cluster.set_clients_paused("a", false)).unwrap();
+    ready(cluster.set_clients_paused("a", None)).unwrap();
     assert_eq!(lock(&cluster.world).clock_ms - before, 4_300);
     let resumed = at(&cluster);
-    assert!(!resumed.clients_paused && resumed.advertised.contains(&made[0]));
+    assert!(!resumed.clients_paused && advertised(&resumed).contains(&made[0]));
     assert_eq!(resumed.allocatable["nvidia.com/mig-2g.20gb"], 1);
     // The pod that waited for it has it.
     assert_eq!(ready(cluster.holders("a")).unwrap().len(), 1);
     // Resuming what is not paused takes no time and tells nothing new.
-    ready(cluster.set_clients_paused("a", false)).unwrap();
+    ready(cluster.set_clients_paused("a", None)).unwrap();
     assert_eq!(lock(&cluster.world).clock_ms - before, 4_300);
 }
 
@@ -159,22 +169,22 @@ fn paused_clients_offer_nothing_and_resumed_ones_what_is_there_then() {
 fn how_long_clients_take_may_be_told_otherwise() {
     let cluster = cluster(&(node("a", &[]) + "[fault.latency]\nclients = \"9s\"\n"));
     let before = lock(&cluster.world).clock_ms;
-    ready(cluster.set_clients_paused("a", true)).unwrap();
-    ready(cluster.set_clients_paused("a", false)).unwrap();
+    ready(cluster.set_clients_paused("a", Some(&plan()))).unwrap();
+    ready(cluster.set_clients_paused("a", None)).unwrap();
     assert_eq!(lock(&cluster.world).clock_ms - before, 9_000);
 }
 
 #[test]
 fn a_taint_keeps_new_pods_off() {
     let cluster = cluster(&(node("a", &["1g.10gb"]) + &workload("Deployment", "w", 0, "1g.10gb", "")));
-    ready(cluster.set_taint("a", true)).unwrap();
+    ready(cluster.set_taint("a", Some(&plan()))).unwrap();
     assert!(ready(cluster.node("a")).unwrap().unwrap().tainted);
     lock(&cluster.world).workloads[0].replicas = 1;
     lock(&cluster.world).pass(60_000);
     assert_eq!(ready(cluster.holders("a")), Ok(vec![]));
     // Free instances of tainted nodes are told too.
     assert_eq!(ready(cluster.observe()).unwrap().free["a"]["nvidia.com/mig-1g.10gb"], 1);
-    ready(cluster.set_taint("a", false)).unwrap();
+    ready(cluster.set_taint("a", None)).unwrap();
     assert_eq!(ready(cluster.holders("a")).unwrap().len(), 1);
 }
 

@@ -8,8 +8,10 @@ use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::gpu::Gpus;
 use sectile::model::observed::DeviceFiles;
 use sectile::model::observed::{NodeInCluster, PodPhase, UnitState};
-use sectile::model::{ObservedCluster, Pod};
-use sectile::ports::{Clock, Cluster, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request};
+use sectile::model::{Digest, ObservedCluster, Pod};
+use sectile::ports::{
+    Clock, Cluster, ClusterEvent, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request, Shown,
+};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::host::SimHost;
@@ -108,11 +110,11 @@ impl Cluster for Meddled<SimCluster> {
     async fn pod(&self, namespace: &str, name: &str) -> Port<Option<Pod>> {
         self.inner.pod(namespace, name).await
     }
-    async fn set_taint(&self, node: &str, on: bool) -> Port<()> {
-        self.call(if on { "taint" } else { "untaint" }, self.inner.set_taint(node, on)).await
+    async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
+        self.call(if plan.is_some() { "taint" } else { "untaint" }, self.inner.set_taint(node, plan)).await
     }
-    async fn set_clients_paused(&self, node: &str, paused: bool) -> Port<()> {
-        self.call(if paused { "pause" } else { "resume" }, self.inner.set_clients_paused(node, paused)).await
+    async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
+        self.call(if plan.is_some() { "pause" } else { "resume" }, self.inner.set_clients_paused(node, plan)).await
     }
     async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()> {
         self.call("set_label", self.inner.set_label(node, key, value)).await
@@ -122,6 +124,12 @@ impl Cluster for Meddled<SimCluster> {
     }
     async fn bind(&self, request: &Request<'_>) -> Port<()> {
         self.inner.bind(request).await
+    }
+    async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()> {
+        self.inner.publish(node, shown).await
+    }
+    async fn event(&self, event: &ClusterEvent<'_>) -> Port<()> {
+        self.inner.event(event).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use sectile::execute::{Outcome, Rollback, at_once, within};
 use sectile::model::observed::PodPhase;
-use sectile::model::{NodeState, StepKind};
+use sectile::model::{Digest, NodeState, StepKind};
 use sectile::ports::{Cluster, Driver, Host, Journal, NvmlCode};
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::fault::{CALLS, Fate, Fault, Faulty, PortKind, port_of};
@@ -70,7 +70,7 @@ fn a_call_is_done_or_not_as_its_fate_says() {
         lock(&run.world).faults = vec![Fault { call, nth: 1, times: 1, fate, seen: 0 }];
         let cluster = Faulty::new(SimCluster { world: run.world.clone() }, run.world.clone());
         let began = lock(&run.world).clock_ms;
-        let answer = at_once(within(cluster.set_taint("n", true), std::future::ready(()))).unwrap();
+        let answer = at_once(within(cluster.set_taint("n", Some(&Digest::of([]))), std::future::ready(()))).unwrap();
         let world = lock(&run.world);
         let code = answer.map(|answer| answer.map_err(|error| (error.code, error.transient)));
         (code, world.nodes["n"].tainted, world.clock_ms - began)

@@ -27,7 +27,7 @@ fn evict(world: World, key: &str) -> World {
     let world = std::sync::Arc::new(std::sync::Mutex::new(world));
     let cluster = sectile::sim::cluster::SimCluster { world };
     let (namespace, name) = key.split_once('/').unwrap();
-    let how = Removal { grace_period_s: None, delete: true };
+    let how = Removal { grace_period_s: None, delete: true, dry_run: false };
     assert_eq!(ready(cluster.remove_pod(namespace, name, &uid, how)), Ok(Eviction::Accepted));
     lock(&cluster.world).clone()
 }

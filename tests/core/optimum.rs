@@ -215,6 +215,11 @@ fn case(
             empty_dir: false,
             mirror: name.starts_with("static"),
             grace_period_s: 30,
+            barred: Default::default(),
+            budgets: Default::default(),
+            admitted: true,
+            unschedulable: None,
+            shared_claims: Default::default(),
         }),
         _ => None,
     };

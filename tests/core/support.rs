@@ -31,11 +31,13 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         gpus: gpus.collect(),
         units: BTreeMap::new(),
         commands: BTreeMap::new(),
+        shown: None,
     };
     let world = World {
         latency: BTreeMap::new(),
         memory: sectile::model::Memory::default(),
         faults: Vec::new(),
+        events: Vec::new(),
         fleet: Digest::of([]),
         clock_ms: 0,
         next_serial: 1,

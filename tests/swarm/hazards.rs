@@ -122,7 +122,7 @@ fn evict(shared: &Shared, dice: &mut Dice) -> String {
     };
     let Some((key, uid)) = pod else { return "nothing".to_owned() };
     let (namespace, name) = key.split_once('/').unwrap();
-    let how = Removal { grace_period_s: None, delete: false };
+    let how = Removal { grace_period_s: None, delete: false, dry_run: false };
     let cluster = SimCluster { world: shared.clone() };
     let became = at_once(cluster.remove_pod(namespace, name, &uid, how)).unwrap();
     format!("somebody evicts {key}: {became:?}")

@@ -161,7 +161,8 @@ fn left_alone(wanted: &DesiredNode, plan: &NodePlan) -> bool {
 /// Whether a device of an instance that stays is not advertised.
 fn hides(gpu: &GpuPlan, cluster: &NodeInCluster) -> bool {
     let devices = gpu.keep.iter().flat_map(|i| &i.compute).filter_map(|c| c.uuid.as_ref());
-    devices.into_iter().any(|uuid| !cluster.advertised.contains(uuid))
+    let advertised = cluster.advertised.known();
+    devices.into_iter().any(|uuid| advertised.is_some_and(|all| !all.contains(uuid)))
 }
 
 impl<'a> Walk<'a, '_> {
@@ -353,8 +354,7 @@ impl<'a> Walk<'a, '_> {
         if let Some(why) = rules::spared(self.wanted, self.cluster, &user) {
             self.add(Invariant::Verdicts, step, format!("{} is {why}", pod.id()));
         }
-        let owner = pod.owner.as_ref().map(|o| o.name.clone());
-        let covers = |b: &&crate::model::Budget| b.namespace == namespace && Some(&b.workload) == owner.as_ref();
+        let covers = |b: &&crate::model::Budget| pod.budgets.contains(&format!("{}/{}", b.namespace, b.name));
         let budgets: Vec<_> = self.cluster.seen.budgets.iter().filter(covers).cloned().collect();
         for budget in budgets {
             let n = self.evicted.entry(format!("{}/{}", budget.namespace, budget.name)).or_default();

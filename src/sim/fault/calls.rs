@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Fate, HANG_MS, nvml, port_error};
 use crate::model::observed::DeviceFiles;
 use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::{ObservedCluster, Placement, Pod};
+use crate::model::{Digest, ObservedCluster, Placement, Pod};
 use crate::ports::{
-    Ci, CiInfo, CiProfileInfo, Clock, Cluster, CommandCall, Device, Driver, Eviction, Gi, GiInfo, GiProfileInfo, Host,
-    Journal, Nvml, NvmlCode, Port, ProcessInfo, Removal, Request,
+    Ci, CiInfo, CiProfileInfo, Clock, Cluster, ClusterEvent, CommandCall, Device, Driver, Eviction, Gi, GiInfo,
+    GiProfileInfo, Host, Journal, Nvml, NvmlCode, Port, ProcessInfo, Removal, Request, Shown,
 };
 use crate::sim::{Shared, lock};
 
@@ -143,11 +143,13 @@ asynchronous! {
         fn labels(node: &str) -> Option<BTreeMap<String, String>>;
         fn holders(node: &str) -> Vec<Pod>;
         fn pod(namespace: &str, name: &str) -> Option<Pod>;
-        fn set_taint(node: &str, on: bool) -> ();
+        fn set_taint(node: &str, plan: Option<&Digest>) -> ();
         fn set_label(node: &str, key: &str, value: &str) -> ();
-        fn set_clients_paused(node: &str, paused: bool) -> ();
+        fn set_clients_paused(node: &str, plan: Option<&Digest>) -> ();
         fn remove_pod(namespace: &str, name: &str, uid: &str, how: Removal) -> Eviction;
         fn bind(request: &Request<'_>) -> ();
+        fn publish(node: &str, shown: &Shown<'_>) -> ();
+        fn event(event: &ClusterEvent<'_>) -> ();
     }
 }
 

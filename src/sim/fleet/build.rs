@@ -26,6 +26,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         latency,
         memory: Memory::default(),
         faults,
+        events: Vec::new(),
         salt: 0,
     };
     for At { value, span } in workloads {
@@ -88,6 +89,7 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
         gpus: Vec::new(),
         units: BTreeMap::new(),
         commands: BTreeMap::new(),
+        shown: None,
     };
     for entry in gpus {
         gpu(world, &name, &mut node, entry, named, out);
