@@ -60,7 +60,7 @@ fn form() {
             (
                 "calls that go wrong",
                 [
-                    "name = \"polish\"\nhangs = \"x\"",
+                    "name = \"tinker\"\nhangs = \"x\"",
                     "name = \"set_taint\"\nfails = \"9\"\ntakes = \"1s\"",
                     "name = \"create_gi\"",
                 ]
