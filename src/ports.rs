@@ -438,6 +438,8 @@ pub trait Cluster {
     async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()>;
     /// Removes a pod, if it still has that UID.
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction>;
+    /// Pods of NVIDIA's mig-manager that are still on a node, `namespace/name`; none: it writes no more.
+    async fn writer_gone(&self, node: &str) -> Port<Vec<String>>;
     /// Sets a label of a node.
     async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()>;
     /// Sets a workload's resource request and affinity.

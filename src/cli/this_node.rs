@@ -128,6 +128,9 @@ impl Cluster for NoCluster {
     async fn pod(&self, _: &str, _: &str) -> Port<Option<Pod>> {
         match *self {}
     }
+    async fn writer_gone(&self, _: &str) -> Port<Vec<String>> {
+        match *self {}
+    }
     async fn set_taint(&self, _: &str, _: Option<&Digest>) -> Port<()> {
         match *self {}
     }

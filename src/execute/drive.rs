@@ -144,6 +144,10 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 let phase = if *drained { CommandPhase::Drained } else { CommandPhase::Ready };
                 Ok(Answer::Holds(self.run(workload, phase, slots).await? == 0))
             }
+            Effect::LookWriter => {
+                let pods = self.cluster()?.writer_gone(self.node).await?;
+                Ok(Answer::Missing(pods.iter().map(|pod| format!("mig-manager's pod {pod} to be gone")).collect()))
+            }
             Effect::LookAdmitted => self.unadmitted().await.map(Answer::Missing),
             Effect::LookPaused(names) => {
                 let mut missing = self.advertised().await?;

@@ -407,6 +407,7 @@ impl Machine {
             | StepKind::AwaitReady { .. }
             | StepKind::DrainCommand { .. }
             | StepKind::ResumeCommand { .. }
+            | StepKind::StandDown
             | StepKind::Taint
             | StepKind::PauseClients { .. }
             | StepKind::ResumeClients { .. }

@@ -52,6 +52,8 @@ pub enum Effect {
         /// The instances that it was given.
         slots: Vec<SlotRef>,
     },
+    /// Look which pods of mig-manager are still on the node: [`Answer::Missing`].
+    LookWriter,
     /// Look which pods that are bound to the node are neither admitted nor rejected: [`Answer::Missing`].
     LookAdmitted,
     /// Look which of the clients are not paused, and what is still advertised: [`Answer::Missing`].
@@ -93,7 +95,9 @@ impl Effect {
             Effect::Journal(_) => "journal",
             Effect::LookSlot(_) | Effect::LookGpu(_) | Effect::LookProcess { .. } => "look at the GPU",
             Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
-            Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised => "look at the node",
+            Effect::LookWriter | Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised => {
+                "look at the node"
+            }
             Effect::LookCommand { .. } => "look at the command",
             Effect::Ask(_) => "ask the API server",
             Effect::Act(kind) | Effect::Undo(kind) => kind.word(),
@@ -112,6 +116,7 @@ impl Effect {
             StepKind::ResumeCommand { workload, slots } => {
                 Effect::LookCommand { workload: workload.clone(), drained: false, slots: slots.clone() }
             }
+            StepKind::StandDown => Effect::LookWriter,
             StepKind::Taint => Effect::LookAdmitted,
             StepKind::PauseClients { commands, .. } => Effect::LookPaused(commands.clone()),
             StepKind::ResumeClients { .. } | StepKind::RefreshClients => Effect::LookAdvertised,

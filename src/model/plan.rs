@@ -370,7 +370,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepKind {
-    /// Stands mig-manager down: its node label says no, for good.
+    /// Stands mig-manager down: its node label says no, for good. Done when its pod is gone.
     StandDown,
     /// Puts `sectile.dev/repartitioning:NoSchedule` on the node, so that nothing new lands on what goes.
     Taint,

@@ -212,8 +212,8 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
 /// What leaves a whole node alone, beside what the tree says of it.
 fn alone(desired: &DesiredNode, node: &ObservedNode, writer: &Writer) -> Vec<Block> {
     let mut blocks = Vec::new();
-    if let Writer::Blocks(block) = writer {
-        blocks.push(block.clone());
+    if let Writer::Blocks(all) = writer {
+        blocks.extend(all.iter().cloned());
     }
     let dra = desired.policy.as_ref().is_some_and(|p| p.clients.allocation == Allocation::Dra);
     if dra && node.cluster.is_some() && desired.layout.is_some() {

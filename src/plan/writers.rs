@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::observed::ObservedNode;
+use crate::model::observed::{ForeignWriter, ObservedNode};
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{Policy, WriterRule};
 
@@ -23,8 +23,8 @@ pub enum Writer {
     None,
     /// mig-manager is stood down first.
     StandDown,
-    /// Nothing may be changed beside it.
-    Blocks(Block),
+    /// Nothing may be changed beside these.
+    Blocks(Vec<Block>),
 }
 
 /// Whether another tool writes the node's MIG state.
@@ -32,30 +32,70 @@ pub fn found(policy: Option<&Policy>, node: &ObservedNode) -> Writer {
     let none = BTreeMap::new();
     let labels = node.labels.known().unwrap_or(&none);
     let label = |key: &str| labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
-    let block = |message: String, hint: &str| {
-        Writer::Blocks(Block {
-            code: BlockCode::ForeignWriter,
-            message,
-            object: node.name.clone(),
-            hint: hint.to_owned(),
-        })
+    let block = |message: String, hint: &str| Block {
+        code: BlockCode::ForeignWriter,
+        message,
+        object: node.name.clone(),
+        hint: hint.to_owned(),
     };
+    let told = node.cluster.iter().flat_map(|cluster| &cluster.writers);
+    let mut blocks: Vec<Block> = told.map(|writer| told_of(*writer)).map(|(what, hint)| block(what, hint)).collect();
     if label(NOS.0) == Some(NOS.1) {
-        return block(format!("nos partitions its GPUs: label {}={}", NOS.0, NOS.1), "take the label off the node");
+        let message = format!("nos partitions its GPUs: label {}={}", NOS.0, NOS.1);
+        blocks.push(block(message, "take the label off the node"));
     }
-    let Some(config) = label(CONFIG).filter(|_| label(MIG_MANAGER) == Some("true")) else { return Writer::None };
+    match mig_manager(policy, node, label) {
+        Manager::None if blocks.is_empty() => Writer::None,
+        Manager::StandDown if blocks.is_empty() => Writer::StandDown,
+        Manager::None | Manager::StandDown => Writer::Blocks(blocks),
+        Manager::Blocks(message, hint) => {
+            blocks.push(block(message, hint));
+            Writer::Blocks(blocks)
+        }
+    }
+}
+
+/// What the objects of a tool say, and how the node is handed over.
+fn told_of(writer: ForeignWriter) -> (String, &'static str) {
+    let (message, hint) = match writer {
+        ForeignWriter::DynamicMig => (
+            "NVIDIA's driver for dynamic resource allocation makes MIG devices on it by itself",
+            "turn the driver's feature gate DynamicMIG off, or take the node out of the layouts",
+        ),
+        ForeignWriter::Hami => (
+            "HAMi cuts its GPUs: it has registered them in its mode mig",
+            "give the node another mode in the configuration of HAMi's device plugin, or take it out of the layouts",
+        ),
+        ForeignWriter::AcceleratorSlicer => (
+            "the dynamic accelerator slicer cuts its GPUs: it has a NodeAccelerator of it",
+            "uninstall the slicer or delete its NodeAccelerator of the node, or take the node out of the layouts",
+        ),
+    };
+    (message.to_owned(), hint)
+}
+
+/// What is to be done about NVIDIA's mig-manager.
+enum Manager {
+    None,
+    StandDown,
+    /// Nothing may be changed beside it: why, and what helps.
+    Blocks(String, &'static str),
+}
+
+fn mig_manager<'a>(policy: Option<&Policy>, node: &ObservedNode, label: impl Fn(&str) -> Option<&'a str>) -> Manager {
+    let Some(config) = label(CONFIG).filter(|_| label(MIG_MANAGER) == Some("true")) else { return Manager::None };
     if let Some(state @ ("pending" | "rebooting")) = label(STATE) {
-        return block(format!("mig-manager is at work on it: {STATE}={state}"), "wait until it is done");
+        return Manager::Blocks(format!("mig-manager is at work on it: {STATE}={state}"), "wait until it is done");
     }
     let message = format!("mig-manager writes its MIG state, too: {CONFIG}={config}");
     match policy.map(|policy| policy.mig_manager).unwrap_or_default() {
         // It is stood down by a label of the cluster's.
         _ if node.cluster.is_none() => {
-            block(message, "the node is in no cluster: correct its labels, or take it out of the layouts")
+            Manager::Blocks(message, "the node is in no cluster: correct its labels, or take it out of the layouts")
         }
-        WriterRule::TakeOver => Writer::StandDown,
+        WriterRule::TakeOver => Manager::StandDown,
         WriterRule::Refuse => {
-            block(message, "set writers.mig_manager = \"take_over\", or take the node out of the layouts")
+            Manager::Blocks(message, "set writers.mig_manager = \"take_over\", or take the node out of the layouts")
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Re
 
 /// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
 const CLIENTS_START_MS: i64 = 4_300;
+/// What the DaemonSet of NVIDIA's mig-manager selects nodes by.
+const MIG_MANAGER: &str = "nvidia.com/gpu.deploy.mig-manager";
 /// So many events are kept: a real cluster forgets them after an hour.
 const MOST_EVENTS: usize = 1000;
 
@@ -80,6 +82,16 @@ impl Cluster for SimCluster {
         let key = format!("{namespace}/{name}");
         let world = lock(&self.world);
         Ok(world.pods.get(&key).and_then(|pod| observed(&world, &key, pod)))
+    }
+
+    async fn writer_gone(&self, node: &str) -> Port<Vec<String>> {
+        let world = lock(&self.world);
+        let gated = |w: &SimWorkload| w.kind == "DaemonSet" && w.node_selector.contains_key(MIG_MANAGER);
+        let there = |(key, pod): &(&String, &SimPod)| {
+            let here = pod.node.as_deref() == Some(node) && pod.phase != PodPhase::Ended;
+            here && world.owner_of(key, pod).is_some_and(gated)
+        };
+        Ok(world.pods.iter().filter(there).map(|(key, _)| key.clone()).collect())
     }
 
     async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()> {

@@ -110,6 +110,9 @@ impl Cluster for Meddled<SimCluster> {
     async fn pod(&self, namespace: &str, name: &str) -> Port<Option<Pod>> {
         self.inner.pod(namespace, name).await
     }
+    async fn writer_gone(&self, node: &str) -> Port<Vec<String>> {
+        self.call("writer_gone", self.inner.writer_gone(node)).await
+    }
     async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
         self.call(if plan.is_some() { "taint" } else { "untaint" }, self.inner.set_taint(node, plan)).await
     }

@@ -65,3 +65,4 @@ mod state;
 mod story;
 mod support;
 mod watch;
+mod writers;

@@ -128,6 +128,10 @@ pub(super) fn walk<'a>(
     let labels = seen.labels.known();
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map_or("", String::as_str);
     let writes = label("nvidia.com/gpu.deploy.mig-manager") == "true" && !label("nvidia.com/mig.config").is_empty();
+    let told = label("nos.nebuly.com/gpu-partitioning") == "mig" || in_cluster.is_some_and(|c| !c.writers.is_empty());
+    if told && !plan.steps.is_empty() {
+        walk.found.add(Invariant::HandsOff, None, "it is changed beside another tool that writes its MIG state");
+    }
     let stands_down = plan.steps.first().is_some_and(|step| step.kind == StepKind::StandDown);
     if writes && !plan.steps.is_empty() && !stands_down {
         walk.found.add(Invariant::HandsOff, None, "it is changed beside mig-manager, which writes its MIG state, too");

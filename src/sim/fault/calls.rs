@@ -143,6 +143,7 @@ asynchronous! {
         fn labels(node: &str) -> Option<BTreeMap<String, String>>;
         fn holders(node: &str) -> Vec<Pod>;
         fn pod(namespace: &str, name: &str) -> Option<Pod>;
+        fn writer_gone(node: &str) -> Vec<String>;
         fn set_taint(node: &str, plan: Option<&Digest>) -> ();
         fn set_label(node: &str, key: &str, value: &str) -> ();
         fn set_clients_paused(node: &str, plan: Option<&Digest>) -> ();
