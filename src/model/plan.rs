@@ -187,6 +187,8 @@ closed_list! {
         DaemonSetPod = "daemonset-pod",
         /// A static pod's mirror.
         MirrorPod = "mirror-pod",
+        /// A pod whose instance other pods share by a ResourceClaim.
+        SharedClaim = "shared-claim",
         /// A process that no binding explains (`protect.processes`).
         Process = "process",
         /// A unit or command that holds an instance and that no binding names.

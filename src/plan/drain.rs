@@ -140,6 +140,16 @@ impl<'a> Court<'a> {
             let message = "a static pod of the node's own; the API server can't evict it".to_owned();
             return refuse(BlockCode::MirrorPod, message, "take its manifest off the node");
         }
+        if !pod.shared_claims.is_empty() {
+            let claims = pod.shared_claims.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+            return refuse(
+                BlockCode::SharedClaim,
+                format!(
+                    "other pods hold ResourceClaim {claims}, too, and it keeps its instance while any of them does"
+                ),
+                "end the pods that share it, or give each a claim of its own",
+            );
+        }
         if let Some(selector) = policy.protect.pods.iter().find(|s| selects(s, pod)) {
             let message = format!("protected by {}", selector.source);
             return refuse(

@@ -388,6 +388,14 @@ fn seen_otherwise(instances: &str, change: impl Fn(&mut Observed)) -> BTreeSet<I
 }
 
 #[test]
+fn a_plan_that_moves_who_shares_a_claim_is_caught() {
+    let shared = |observed: &mut Observed| {
+        observed.cluster.pods.iter_mut().for_each(|pod| _ = pod.shared_claims.insert("ns/slice".to_owned()));
+    };
+    assert!(seen_otherwise(WHOLE, shared).contains(&Invariant::Verdicts));
+}
+
+#[test]
 fn a_plan_that_does_not_put_back_what_was_recorded_is_caught() {
     let was = |start| {
         move |observed: &mut Observed| {

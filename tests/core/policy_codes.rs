@@ -75,6 +75,9 @@ fn scenario(code: BlockCode) -> Option<Plan> {
         "emptydir" => pod(with_data()),
         "daemonset-pod" => pod(daemon()),
         "mirror-pod" => pod(mover().with_pod(|pod| pod.mirror = true)),
+        "shared-claim" => bent(&mover().under("[drain]\nforce = true\n"), |observed| {
+            observed.cluster.pods.iter_mut().for_each(|pod| _ = pod.shared_claims.insert("x/slice".to_owned()));
+        }),
         "process" => pod(busy()),
         "unbound-user" => gpus(&["0:1g.10gb:unit:foreign.service"], &["7g.80gb"], ""),
         "two-budgets" => {

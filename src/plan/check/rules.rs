@@ -124,6 +124,7 @@ fn spared_pod(policy: &Policy, pod: &Pod) -> Option<&'static str> {
     let daemon = pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
     let rules = [
         (pod.mirror, "a mirror pod"),
+        (!pod.shared_claims.is_empty(), "one of several that hold a claim"),
         (protected, "protected"),
         (
             policy.protect.annotations
