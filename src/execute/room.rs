@@ -71,7 +71,9 @@ pub(super) fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &Obs
     let none = BTreeMap::new();
     let here = cluster.free.get(&plan.name).unwrap_or(&none);
     let daemon = found.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
-    let elsewhere = !daemon && cluster.free.iter().any(|(name, free)| *name != plan.name && fits(free, false));
-    let room = elsewhere || fits(here, true);
+    let may = |node: &String| !found.barred.contains(node);
+    let elsewhere =
+        !daemon && cluster.free.iter().any(|(name, free)| *name != plan.name && may(name) && fits(free, false));
+    let room = elsewhere || (may(&plan.name) && fits(here, true));
     (!room).then(|| format!("there is no room any more for pod {namespace}/{pod}"))
 }

@@ -395,7 +395,8 @@ pub struct Pod {
     pub requests: BTreeMap<String, u32>,
     /// Labels of the nodes that it may run on.
     pub node_selector: BTreeMap<String, String>,
-    /// Nodes that bear those labels and on which it may not run all the same: affinity, taints, a cordon.
+    /// Nodes that bear those labels and on which it may not run all the same: affinity, taints but ours, a cordon. Also
+    /// its own, where it would not be put there again.
     #[serde(default)]
     pub barred: BTreeSet<String>,
     /// UUIDs of the devices that it holds; unknown where the kubelet would not tell.

@@ -26,6 +26,8 @@ pub struct Mover {
     pub needs: BTreeMap<String, u32>,
     /// Labels of the nodes that a pod may run on.
     pub selector: BTreeMap<String, String>,
+    /// Nodes that a pod may not run on although they bear them.
+    pub barred: BTreeSet<String>,
     /// Whether it can't run on another node.
     pub stays: bool,
     /// The disruption budgets of a pod: `namespace/name`.
@@ -146,11 +148,12 @@ pub fn find(
             User::Pod { namespace, name } => court.pod(namespace, name),
             User::Unit(_) | User::Command(_) | User::Process { .. } => None,
         };
-        let selector = pod.map(|pod| pod.node_selector.clone());
+        let selector = pod.map(|pod| pod.node_selector.clone()).unwrap_or_default();
+        let barred = pod.map(|pod| pod.barred.clone()).unwrap_or_default();
         let daemon = pod.and_then(|pod| pod.owner.as_ref()).is_some_and(|owner| owner.kind == "DaemonSet");
         let stays = daemon || !matches!(user, User::Pod { .. });
         let ruling = court.judge(&user, &budgets);
-        Mover { user, loses, gpus, frees, needs, selector: selector.unwrap_or_default(), stays, budgets, ruling }
+        Mover { user, loses, gpus, frees, needs, selector, barred, stays, budgets, ruling }
     });
     (all.collect(), blocks)
 }

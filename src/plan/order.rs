@@ -96,13 +96,9 @@ impl<'a> Promises<'a> {
         self.nodes.get(node).is_some_and(|room| !room.given.is_empty())
     }
 
-    /// Promises places on one other node that bears the labels; its name.
-    fn promise(
-        &mut self,
-        but: &str,
-        needs: &BTreeMap<String, u32>,
-        selector: &BTreeMap<String, String>,
-    ) -> Option<String> {
+    /// Promises a pod places on one other node that bears the labels and that it may run on; its name.
+    fn promise(&mut self, but: &str, mover: &Mover) -> Option<String> {
+        let Mover { needs, selector, barred, .. } = mover;
         if !self.bearers.contains_key(selector) {
             let bears = |room: &Room<'_>, key, value| room.labels.and_then(|labels| labels.get(key)) == Some(value);
             let all = self.nodes.iter().filter(|(_, room)| selector.iter().all(|(key, value)| bears(room, key, value)));
@@ -111,7 +107,8 @@ impl<'a> Promises<'a> {
         let fits = |name: &&&'a str| {
             let free = self.nodes.get(*name).map(|room| &room.free);
             let holds = |(resource, n): (&String, &u32)| free.and_then(|f| f.get(resource.as_str())) >= Some(n);
-            **name != but && !needs.is_empty() && needs.iter().all(holds)
+            let may = **name != but && !barred.contains(**name);
+            may && !needs.is_empty() && needs.iter().all(holds)
         };
         let name = *self.bearers.get(selector)?.iter().find(fits)?;
         for (resource, n) in needs {
@@ -431,18 +428,17 @@ impl State<'_> {
         let mark = promises.mark();
         for (at, &m) in chosen.iter().enumerate() {
             let Some(mover) = self.movers.get(m) else { return Err(at) };
+            let here = !mover.barred.contains(node);
             let place = if mover.needs.is_empty() {
                 Place::Ends
-            } else if let Some(slots) = pick(&mut before, &mut Vec::new(), &mover.needs) {
+            } else if let Some(slots) = here.then(|| pick(&mut before, &mut Vec::new(), &mover.needs)).flatten() {
                 for slot in &slots {
                     promises.withdraw(node, &slot.profile.resource());
                 }
                 Place::Here(slots)
-            } else if let Some(name) =
-                (!mover.stays).then(|| promises.promise(node, &mover.needs, &mover.selector)).flatten()
-            {
+            } else if let Some(name) = (!mover.stays).then(|| promises.promise(node, mover)).flatten() {
                 Place::Elsewhere(name)
-            } else if let Some(slots) = pick(&mut before, &mut after, &mover.needs) {
+            } else if let Some(slots) = here.then(|| pick(&mut before, &mut after, &mover.needs)).flatten() {
                 Place::Here(slots)
             } else {
                 promises.take_back(mark);

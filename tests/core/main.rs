@@ -47,6 +47,7 @@ mod mutants;
 mod old_library;
 mod optimum;
 mod oracle;
+mod places;
 mod planner;
 mod policy;
 mod policy_clients;

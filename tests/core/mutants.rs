@@ -396,6 +396,17 @@ fn a_plan_that_moves_who_shares_a_claim_is_caught() {
 }
 
 #[test]
+fn a_plan_that_moves_a_pod_to_where_it_may_not_run_is_caught() {
+    let barred = |node: &'static str| {
+        move |observed: &mut Observed| {
+            observed.cluster.pods.iter_mut().for_each(|pod| _ = pod.barred.insert(node.to_owned()));
+        }
+    };
+    assert!(seen_otherwise(WHOLE, barred("n")).contains(&Invariant::Verdicts));
+    assert_eq!(seen_otherwise(WHOLE, barred("another")), BTreeSet::new());
+}
+
+#[test]
 fn a_plan_that_does_not_put_back_what_was_recorded_is_caught() {
     let was = |start| {
         move |observed: &mut Observed| {

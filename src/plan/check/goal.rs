@@ -45,6 +45,7 @@ pub(super) fn check(
         }
     }
     disruptions(wanted, seen, plan, end, found);
+    destinations(seen, cluster, plan, found);
     priced(seen, plan, found);
     if done {
         key::check(wanted, seen, cluster, plan, found);
@@ -189,6 +190,20 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
         let rebound = bound && !holds_its_own(wanted, seen, user);
         if !loses && !rebound {
             found.add(Invariant::Verdicts, None, format!("{user} is moved without need"));
+        }
+    }
+}
+
+/// No pod is to go where it may not run.
+fn destinations(seen: &ObservedNode, cluster: &Cluster<'_>, plan: &NodePlan, found: &mut Findings) {
+    for moved in plan.disruptions.iter().filter(|d| d.verdict == Verdict::Move) {
+        let (Some(namespace), Some(to)) = (&moved.namespace, &moved.moves_to) else { continue };
+        let Some(pod) = cluster.pod(namespace, &moved.name) else { continue };
+        // Every node is told by its name, and this one by its GPUs.
+        let elsewhere = cluster.seen.free.contains_key(to) && *to != seen.name;
+        let node = if elsewhere { to } else { &seen.name };
+        if pod.barred.contains(node) {
+            found.add(Invariant::Verdicts, None, format!("{} is to go to {node}, where it may not run", pod.id()));
         }
     }
 }
