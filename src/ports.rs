@@ -10,8 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::model::closed::closed_list;
-use crate::model::observed::DeviceFiles;
-use crate::model::observed::{NodeInCluster, UnitState};
+use crate::model::observed::{DeviceFiles, MigStrategy, NodeInCluster, UnitState};
 use crate::model::{Digest, NodeState, ObservedCluster, Placement, Pod, ProfileName, StepKind};
 
 /// NVML's return codes (nvml.h 13.5), as far as MIG management meets them.
@@ -398,14 +397,25 @@ pub struct Request<'a> {
     pub profile: ProfileName,
     /// So many for each pod.
     pub per_replica: u32,
+    /// How the nodes that they may run on name MIG devices.
+    pub strategy: MigStrategy,
 }
 
 impl<'a> Request<'a> {
     /// What a `bind_workload` step asks for; `None` for any other step.
     pub fn of(step: &'a StepKind) -> Option<Self> {
         match step {
-            StepKind::BindWorkload { binding: _, workload_kind, namespace, name, container, profile, per_replica } => {
-                let (profile, per_replica) = (*profile, *per_replica);
+            StepKind::BindWorkload {
+                binding: _,
+                workload_kind,
+                namespace,
+                name,
+                container,
+                profile,
+                per_replica,
+                strategy,
+            } => {
+                let (profile, per_replica, strategy) = (*profile, *per_replica, *strategy);
                 Some(Request {
                     kind: workload_kind,
                     namespace,
@@ -413,6 +423,7 @@ impl<'a> Request<'a> {
                     container: container.as_deref(),
                     profile,
                     per_replica,
+                    strategy,
                 })
             }
             _ => None,

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::ObservedGpu;
-use crate::model::observed::{ComputeInstance, GpuInstance, MigStrategy, NodeInCluster};
-
-/// The resource of a GPU without MIG, and in the strategy `single` of every MIG device (k8s-device-plugin, README).
-const GPU: &str = "nvidia.com/gpu";
+use crate::model::observed::{ComputeInstance, MigStrategy, NodeInCluster, WHOLE_GPU};
 
 /// Resources of MIG devices of which a node offers another number than there are devices, each as a phrase. A device
 /// that is shared in time is offered several times: a whole multiple is as good.
@@ -19,14 +16,14 @@ pub(super) fn missing(node: &NodeInCluster, gpus: &[ObservedGpu]) -> Vec<String>
     for instance in gpus.iter().filter(|gpu| gpu.mig.current).flat_map(|gpu| &gpu.instances) {
         let fills = |compute: &&ComputeInstance| compute.profile.slices == instance.profile.slices;
         if instance.compute.iter().any(|compute| fills(&compute))
-            && let Some(resource) = resource(node.strategy, instance)
+            && let Some(resource) = node.strategy.resource(instance.profile)
         {
             *there.entry(resource).or_default() += 1;
         }
     }
     if node.strategy == MigStrategy::Single && !there.is_empty() {
         let whole = gpus.iter().filter(|gpu| !gpu.mig.current).count();
-        *there.entry(GPU.to_owned()).or_default() += u32::try_from(whole).unwrap_or(u32::MAX);
+        *there.entry(WHOLE_GPU.to_owned()).or_default() += u32::try_from(whole).unwrap_or(u32::MAX);
     }
     let offered = |resource: &str| node.allocatable.get(resource).copied().unwrap_or(0);
     let short = |resource: &str, n: u32| {
@@ -35,12 +32,4 @@ pub(super) fn missing(node: &NodeInCluster, gpus: &[ObservedGpu]) -> Vec<String>
     };
     let short = there.iter().filter(|(resource, n)| short(resource, **n));
     short.map(|(resource, n)| format!("{resource} to be offered {n} times ({} now)", offered(resource))).collect()
-}
-
-fn resource(strategy: MigStrategy, instance: &GpuInstance) -> Option<String> {
-    match strategy {
-        MigStrategy::Mixed => Some(instance.profile.resource()),
-        MigStrategy::Single => Some(GPU.to_owned()),
-        MigStrategy::None => None,
-    }
 }

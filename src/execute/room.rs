@@ -49,9 +49,14 @@ pub(super) fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &Obs
         return None;
     }
     let mut coming: BTreeMap<String, u32> = BTreeMap::new();
+    let mut count = |profile| {
+        if let Some(resource) = plan.strategy.resource(profile) {
+            *coming.entry(resource).or_default() += 1;
+        }
+    };
     for step in plan.steps.iter().skip(at) {
         if let StepKind::CreateInstance { slot, .. } = &step.kind {
-            *coming.entry(slot.profile.resource()).or_default() += 1;
+            count(slot.profile);
         }
     }
     // A pod that keeps some of its instances here finds those again.
@@ -60,7 +65,7 @@ pub(super) fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &Obs
         i.users.as_ref().is_some_and(|users| users.contains(&user))
     });
     for instance in kept {
-        *coming.entry(instance.profile.resource()).or_default() += 1;
+        count(instance.profile);
     }
     let fits = |free: &BTreeMap<String, u32>, more: bool| {
         found.requests.iter().all(|(resource, n)| {

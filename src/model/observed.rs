@@ -153,6 +153,11 @@ impl ObservedNode {
         self.gpus.iter().filter(|gpu| !self.lost.contains(&gpu.index)).map(Seated::of).collect()
     }
 
+    /// How its MIG devices are named as resources; in no cluster by their profiles.
+    pub fn strategy(&self) -> MigStrategy {
+        self.cluster.as_ref().map(|cluster| cluster.strategy).unwrap_or_default()
+    }
+
     /// Takes the GPUs that are there now for the right ones.
     pub fn accept(&mut self) {
         self.inventory = self.seated();
@@ -197,6 +202,25 @@ closed_list! {
         Single = "single",
         /// MIG devices are not advertised.
         None = "none",
+    }
+}
+
+/// The resource of a GPU without MIG, and in the strategy `single` of every MIG device (k8s-device-plugin, README).
+pub const WHOLE_GPU: &str = "nvidia.com/gpu";
+
+impl MigStrategy {
+    /// The resource that an instance of that profile is; `None`: it is not advertised.
+    pub fn resource(self, profile: ProfileName) -> Option<String> {
+        match self {
+            MigStrategy::Mixed => Some(profile.resource()),
+            MigStrategy::Single => Some(WHOLE_GPU.to_owned()),
+            MigStrategy::None => None,
+        }
+    }
+
+    /// Whether it is the usual one, which goes without saying.
+    pub fn is_mixed(&self) -> bool {
+        *self == MigStrategy::Mixed
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::closed::closed_list;
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
-use super::observed::{DeviceFiles, Gap, Suspension};
+use super::observed::{DeviceFiles, Gap, MigStrategy, Suspension};
 use super::policy::ClientRef;
 use super::profile::{ComputeName, ProfileName};
 
@@ -103,6 +103,9 @@ pub struct NodePlan {
     pub fingerprint: Digest,
     /// RFC 3339, when the observation was made.
     pub observed_at: String,
+    /// How its MIG devices are named as resources.
+    #[serde(skip_serializing_if = "MigStrategy::is_mixed", default)]
+    pub strategy: MigStrategy,
     /// The layout that holds.
     pub source: Option<Source>,
     /// Less specific layouts that match too.
@@ -227,6 +230,10 @@ closed_list! {
         Allocation = "allocation-unsupported",
         /// A budget that nodes share, and the node is in no cluster to share it by (`budget.uncoordinated`).
         Uncoordinated = "uncoordinated",
+        /// What the device plugin would not start with in its strategy `single`.
+        StrategySingle = "strategy-single",
+        /// MIG devices, which the device plugin hands out to nobody in its strategy `none`.
+        StrategyNone = "strategy-none",
         /// Compute instances under the device plugin.
         ComputeSplit = "compute-split-unsupported",
         /// More instances are bound than the layouts provide.
@@ -504,6 +511,9 @@ pub enum StepKind {
         profile: ProfileName,
         /// How many of it.
         per_replica: u32,
+        /// How the nodes that its pods may run on name MIG devices.
+        #[serde(skip_serializing_if = "MigStrategy::is_mixed", default)]
+        strategy: MigStrategy,
     },
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::model::desired::{Binding, Desired, DesiredNode, Target};
-use crate::model::observed::{Observed, ObservedNode, WorkloadState};
+use crate::model::observed::{MigStrategy, Observed, ObservedNode, WorkloadState};
 use crate::model::parallel;
 use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
 use crate::model::policy::ApplyMode;
@@ -33,7 +33,9 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
         let found = workloads.get(&(kind.as_str(), namespace.as_str(), name.as_str())).copied();
         let first = nodes.iter().find_map(|node| node.seen);
         let profile = first.map_or(binding.profile, |node| movers::meant(node, binding.profile));
-        let wanted = BTreeMap::from([(profile.resource(), binding.per_replica)]);
+        let strategy = named(&nodes);
+        let resource = strategy.resource(profile).unwrap_or_else(|| profile.resource());
+        let wanted = BTreeMap::from([(resource.clone(), binding.per_replica)]);
         let matches = found.is_some_and(|w| w.requests == wanted);
         plan.bindings.push(BindingReport {
             name: binding.name.clone(),
@@ -69,14 +71,10 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
                 code: BlockCode::Immutable,
                 message: "a Job's pod template can't be changed".to_owned(),
                 object: format!("{kind} {namespace}/{name}"),
-                hint: format!(
-                    "make it anew with {} × {}, or set manage = false",
-                    binding.per_replica,
-                    profile.resource()
-                ),
+                hint: format!("make it anew with {} × {resource}, or set manage = false", binding.per_replica),
             }),
             Some(_) if binding.manage && !matches => {
-                let mut step = step(plan.steps.len(), binding, profile);
+                let mut step = step(plan.steps.len(), binding, profile, strategy);
                 let covered = nodes.iter().filter_map(|node| node.wanted);
                 // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
                 let turns = nodes.iter().flat_map(|node| &node.plan.steps);
@@ -185,6 +183,12 @@ fn covered<'a>(bindings: usize, stocks: &'a [Stock<'a>]) -> Vec<Covered<'a>> {
     covered
 }
 
+/// How the nodes of a binding name MIG devices: as the first does that advertises any.
+fn named(nodes: &[&Stock<'_>]) -> MigStrategy {
+    let mut strategies = nodes.iter().filter_map(|node| node.seen).map(ObservedNode::strategy);
+    strategies.find(|strategy| *strategy != MigStrategy::None).unwrap_or_default()
+}
+
 /// Why a workload's pods may not be made anew now.
 enum Hold {
     No,
@@ -211,7 +215,7 @@ fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, observed: &Observed,
     hold
 }
 
-fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {
+fn step(before: usize, binding: &Binding, profile: ProfileName, strategy: MigStrategy) -> Step {
     let (workload_kind, namespace, name, container) = match &binding.target {
         Target::Kubernetes { kind, namespace, name, container } => {
             (kind.clone(), namespace.clone(), name.clone(), container.clone())
@@ -226,6 +230,7 @@ fn step(before: usize, binding: &Binding, profile: ProfileName) -> Step {
         container,
         profile,
         per_replica: binding.per_replica,
+        strategy,
     };
     Step {
         id: u32::try_from(before).unwrap_or(u32::MAX - 1) + 1,

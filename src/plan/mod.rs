@@ -21,6 +21,7 @@ pub mod occupancy;
 pub mod order;
 pub mod placement;
 pub mod report;
+pub mod single;
 pub mod steps;
 pub mod target;
 pub mod turns;

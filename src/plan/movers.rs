@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{Budget, GpuInstance, Known, ObservedNode, PodPhase, User};
+use crate::model::observed::{Budget, GpuInstance, Known, MigStrategy, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
 use crate::model::profile::ProfileName;
 
@@ -22,8 +22,10 @@ pub struct Mover {
     pub gpus: BTreeSet<usize>,
     /// Instances that it alone holds and that stay: free for others once it moved.
     pub frees: Vec<(usize, usize)>,
-    /// What it needs elsewhere: resource name (see [`ProfileName::resource`]) and number.
+    /// What it needs elsewhere: resource name and number. Of units and commands each profile is one of its own.
     pub needs: BTreeMap<String, u32>,
+    /// How those names are to be read here.
+    pub strategy: MigStrategy,
     /// Labels of the nodes that a pod may run on.
     pub selector: BTreeMap<String, String>,
     /// Nodes that a pod may not run on although they bear them.
@@ -153,7 +155,8 @@ pub fn find(
         let daemon = pod.and_then(|pod| pod.owner.as_ref()).is_some_and(|owner| owner.kind == "DaemonSet");
         let stays = daemon || !matches!(user, User::Pod { .. });
         let ruling = court.judge(&user, &budgets);
-        Mover { user, loses, gpus, frees, needs, selector, barred, stays, budgets, ruling }
+        let strategy = if pod.is_some() { node.strategy() } else { MigStrategy::Mixed };
+        Mover { user, loses, gpus, frees, needs, strategy, selector, barred, stays, budgets, ruling }
     });
     (all.collect(), blocks)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
-use crate::model::observed::{Budget, GpuInstance, Observed, ObservedNode, User};
+use crate::model::observed::{Budget, GpuInstance, MigStrategy, Observed, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
@@ -17,6 +17,7 @@ use super::guards;
 use super::movers::{self, Mover};
 use super::order::{self, Promises, Terms};
 use super::report::{self, Told};
+use super::single;
 use super::steps::{self, Ground};
 use super::target::{self, Bound, GpuTarget};
 use super::turns;
@@ -45,6 +46,7 @@ fn empty(desired: &DesiredNode, now: Timestamp) -> NodePlan {
         suspended: None,
         fingerprint: Digest(String::new()),
         observed_at: now.to_string(),
+        strategy: MigStrategy::default(),
         source: desired.layout.clone(),
         shadows: desired.shadows.clone(),
         gpus: Vec::new(),
@@ -95,9 +97,10 @@ impl Prepared<'_> {
 
     /// The resources of free instances that it destroys: nobody may count on them.
     pub fn leaves(&self) -> Vec<String> {
+        let strategy = self.node.strategy();
         let doomed = |target: &GpuTarget<'_>| {
             let all = target.chosen.iter().flat_map(|c| &c.destroy).filter_map(|&i| target.gpu.instances.get(i));
-            all.filter(|i| !i.in_use()).map(|i| i.profile.resource()).collect::<Vec<String>>()
+            all.filter(|i| !i.in_use()).filter_map(|i| strategy.resource(i.profile)).collect::<Vec<String>>()
         };
         self.targets.iter().flat_map(doomed).collect()
     }
@@ -117,6 +120,9 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     // Beside another writer, or where nobody could hand the instances out, nothing is changed at all.
     let writer = if desired.layout.is_some() { writers::found(desired.policy.as_deref(), node) } else { Writer::None };
     blocked.extend(alone(desired, node, &writer));
+    // What the tree wants of too few GPUs is told below.
+    let whole = desired.layout.is_some() && node_blocks.is_empty();
+    blocked.extend(whole.then(|| single::block(desired, node, &targets)).flatten());
     let untouched = !blocked.is_empty();
     // What the tree alone tells to be too few is too few here, too, and told once; of which entry, there are two ways.
     let told = |block: &Block| desired.blocked.iter().any(|b| b.code == block.code);
@@ -160,7 +166,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     let terms = Terms { movable: &movable, active: &active, allowed: &shut, max_pods, places };
     let nobody = Terms { movable: &[], ..terms };
     let before = promises.mark();
-    let mut laid = order::lay(&node.name, &targets, &movers, &terms, promises);
+    let mut laid = order::lay(node, &targets, &movers, &terms, promises);
     let stand_down = writer == Writer::StandDown;
     let ground = Ground {
         stand_down,
@@ -174,17 +180,19 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     let mut laying = steps::lay(&ground, &mut laid);
     if blocked.is_empty() {
         blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
+        blocked.extend(laid.crowded.iter().filter_map(|&m| movers.get(m)).map(crowded));
         blocked.extend(laying.homeless.iter().map(homeless));
         // It turns out that nobody moves after all.
         if !blocked.is_empty() && !movable.is_empty() {
             promises.take_back(before);
-            laid = order::lay(&node.name, &targets, &movers, &nobody, promises);
+            laid = order::lay(node, &targets, &movers, &nobody, promises);
             laying = steps::lay(&ground, &mut laid);
         }
     }
     let mut plan = empty(desired, now);
     plan.steps = if untouched { Vec::new() } else { std::mem::take(&mut laying.steps) };
     plan.suspended.clone_from(&node.suspended);
+    plan.strategy = node.strategy();
     if !guards::suspend(node, &mut plan.steps, &mut waiting) {
         hold_steps(desired, &mut plan.steps, &mut waiting, now);
     }
@@ -405,6 +413,17 @@ fn stranded(mover: &Mover, node: &ObservedNode) -> Block {
         message: format!("it would have to leave its instance, and there is no room for it ({})", needs.join(", ")),
         object: user_name(&mover.user),
         hint: format!("scale it down, or leave it an instance in the layout of {} or of another node", node.name),
+    }
+}
+
+fn crowded(mover: &Mover) -> Block {
+    Block {
+        code: BlockCode::StrategySingle,
+        message: "the device plugin's strategy is single, so that all MIG devices of the node change at once, and its \
+                  budgets do not let it leave together with all others"
+            .to_owned(),
+        object: user_name(&mover.user),
+        hint: "let budget.max_pods and the PodDisruptionBudgets allow all of them, or scale it down".to_owned(),
     }
 }
 

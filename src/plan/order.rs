@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::observed::{Observed, User};
+use crate::model::observed::{MigStrategy, Observed, ObservedNode, User};
 use crate::model::plan::SlotRef;
 
 use super::movers::{Mover, slot};
+use super::single::{self, Progress};
 use super::target::GpuTarget;
 
 /// Free instances of the cluster that are not promised yet.
@@ -151,19 +152,20 @@ pub struct Laid {
     pub rounds: Vec<Round>,
     /// Movers for whom no round has a place.
     pub stranded: Vec<usize>,
+    /// Movers whom the budgets keep from leaving together with all others, as they would have to.
+    pub crowded: Vec<usize>,
     /// Slots that are free at the end and promised to nobody.
     pub free: Vec<SlotRef>,
 }
 
+#[derive(Clone)]
 struct State<'a> {
+    node: &'a ObservedNode,
     targets: &'a [GpuTarget<'a>],
     movers: &'a [Mover],
     /// GPUs that may change at all.
     active: &'a BTreeSet<usize>,
-    destroyed: BTreeSet<(usize, usize)>,
-    made: BTreeSet<(usize, usize)>,
-    /// GPUs whose mode was changed.
-    switched: BTreeSet<usize>,
+    so_far: Progress,
     gone: BTreeSet<usize>,
     free: Vec<SlotRef>,
 }
@@ -183,48 +185,35 @@ pub struct Terms<'a> {
     pub places: bool,
 }
 
-/// Lays the rounds.
-pub fn lay(
-    node: &str,
-    targets: &[GpuTarget<'_>],
-    movers: &[Mover],
-    terms: &Terms<'_>,
+/// Lays the rounds. Where the clients would not start between them, all is done in one.
+pub fn lay<'a>(
+    node: &'a ObservedNode,
+    targets: &'a [GpuTarget<'a>],
+    movers: &'a [Mover],
+    terms: &Terms<'a>,
     promises: &mut Promises,
 ) -> Laid {
     let mut state = State {
+        node,
         targets,
         movers,
         active: terms.active,
-        destroyed: BTreeSet::new(),
-        made: BTreeSet::new(),
-        switched: BTreeSet::new(),
+        so_far: Progress::default(),
         gone: BTreeSet::new(),
         free: if terms.places { free(targets) } else { Vec::new() },
     };
-    state.spare(node, promises);
-    let mut laid = Laid { rounds: vec![state.undisruptive()], ..Laid::default() };
-    let mut left: Vec<usize> = terms.movable.to_vec();
-    while !left.is_empty() {
-        let mut chosen = within_budgets(movers, &left, terms);
-        let round = loop {
-            match state.round(node, &chosen, promises) {
-                Ok(round) => break round,
-                // Nobody has a place for this one in this round; perhaps a later one has.
-                Err(at) => {
-                    chosen.remove(at);
-                }
-            }
-        };
-        if chosen.is_empty() {
-            laid.stranded = left;
-            break;
+    state.spare(promises);
+    let mark = promises.mark();
+    state.clone().by_rounds(terms, promises).unwrap_or_else(|| {
+        promises.take_back(mark);
+        let free = state.free.clone();
+        let laid = state.at_once(terms, promises);
+        if !laid.rounds.is_empty() {
+            return laid;
         }
-        left.retain(|m| !chosen.contains(m));
-        state.commit(&round);
-        laid.rounds.push(round);
-    }
-    laid.free = state.free;
-    laid
+        promises.take_back(mark);
+        Laid { rounds: vec![Round::default()], free, ..laid }
+    })
 }
 
 /// The first movers in order that the budgets allow at once.
@@ -262,21 +251,99 @@ fn free(targets: &[GpuTarget<'_>]) -> Vec<SlotRef> {
 }
 
 impl State<'_> {
+    /// First what disturbs nobody, then as many at a time as may move; `None`: the clients would not start in between.
+    fn by_rounds(mut self, terms: &Terms<'_>, promises: &mut Promises) -> Option<Laid> {
+        let mut laid = Laid { rounds: vec![self.undisruptive()], ..Laid::default() };
+        self.starts(laid.rounds.first())?;
+        let mut left: Vec<usize> = terms.movable.to_vec();
+        while !left.is_empty() {
+            let mut chosen = within_budgets(self.movers, &left, terms);
+            let round = loop {
+                match self.round(&chosen, false, promises) {
+                    Ok(round) => break round,
+                    // Nobody has a place for this one in this round; perhaps a later one has.
+                    Err(at) => {
+                        chosen.remove(at);
+                    }
+                }
+            };
+            if chosen.is_empty() {
+                laid.stranded = left;
+                break;
+            }
+            left.retain(|m| !chosen.contains(m));
+            self.commit(&round);
+            self.starts(Some(&round))?;
+            laid.rounds.push(round);
+        }
+        laid.free = self.free;
+        Some(laid)
+    }
+
+    /// Everything in one round, or nothing at all: no rounds then, and who it is for whom there is no place or whom the
+    /// budgets keep from leaving together with all others.
+    fn at_once(mut self, terms: &Terms<'_>, promises: &mut Promises) -> Laid {
+        let mut laid = Laid::default();
+        let mut chosen = within_budgets(self.movers, terms.movable, terms);
+        laid.crowded = terms.movable.iter().filter(|m| !chosen.contains(m)).copied().collect();
+        let stays = |(m, mover): (usize, &Mover)| !mover.gpus.is_disjoint(self.active) && !terms.movable.contains(&m);
+        if !laid.crowded.is_empty() || self.movers.iter().enumerate().any(stays) {
+            return laid;
+        }
+        let round = loop {
+            match self.round(&chosen, true, promises) {
+                Ok(round) => break round,
+                Err(at) => laid.stranded.push(chosen.remove(at)),
+            }
+        };
+        self.commit(&round);
+        if !laid.stranded.is_empty() || self.starts(Some(&round)).is_none() {
+            return laid;
+        }
+        let settles = self.active.iter().copied().filter(|&g| self.settles(g)).collect();
+        // The first round disturbs nobody.
+        laid.rounds = match chosen.is_empty() {
+            true => vec![Round { settles, ..round }],
+            false => vec![Round { settles, ..Round::default() }, round],
+        };
+        laid.free = self.free;
+        laid
+    }
+
+    /// `None`: the clients, which are restarted behind the round, would not start with what is there then.
+    fn starts(&self, round: Option<&Round>) -> Option<()> {
+        let restarts = |r: &Round| [r.moves.len(), r.destroys.len(), r.modes.len(), r.creates.len()] != [0; 4];
+        let fails = || single::refusal(self.node, self.targets, &self.so_far).is_some();
+        (!round.is_some_and(restarts) || !fails()).then_some(())
+    }
+
+    /// Whether a GPU's mode is right, and only pending otherwise.
+    fn settles(&self, g: usize) -> bool {
+        let settles = |t: &GpuTarget<'_>| {
+            let mode = t.gpu.mig;
+            t.chosen.as_ref().is_some_and(|c| c.mode == mode.current && mode.pending != mode.current)
+        };
+        self.targets.get(g).is_some_and(settles)
+    }
+
     /// A GPU's mode by now.
     fn mode(&self, g: usize) -> bool {
         self.targets.get(g).is_some_and(|target| match &target.chosen {
-            Some(chosen) if self.switched.contains(&g) => chosen.mode,
+            Some(chosen) if self.so_far.switched.contains(&g) => chosen.mode,
             _ => target.gpu.mig.current,
         })
     }
 
     /// Leaves free what was promised to pods of other nodes.
-    fn spare(&mut self, node: &str, promises: &Promises) {
-        let Some(mut given) = promises.nodes.get(node).map(|room| room.given.clone()) else { return };
+    fn spare(&mut self, promises: &Promises) {
+        let Some(mut given) = promises.nodes.get(self.node.name.as_str()).map(|room| room.given.clone()) else {
+            return;
+        };
         if given.is_empty() {
             return;
         }
-        self.free.retain(|slot| match given.get_mut(&slot.profile.resource()) {
+        let resource = |slot: &SlotRef| self.node.strategy().resource(slot.profile);
+        self.free.retain(|slot| match resource(slot).and_then(|resource| given.get_mut(&resource)) {
             Some(left) if *left > 0 => {
                 *left -= 1;
                 false
@@ -307,7 +374,7 @@ impl State<'_> {
     fn doomed(&self, g: usize) -> Vec<(usize, usize)> {
         let chosen = self.targets.get(g).and_then(|t| t.chosen.as_ref());
         let all = chosen.map(|c| c.destroy.as_slice()).unwrap_or_default();
-        all.iter().map(|&i| (g, i)).filter(|at| !self.destroyed.contains(at)).collect()
+        all.iter().map(|&i| (g, i)).filter(|at| !self.so_far.destroyed.contains(at)).collect()
     }
 
     /// Creations of a GPU that fit once `removed` are gone, its mode being `mode`.
@@ -321,7 +388,7 @@ impl State<'_> {
         let index = |profile| geometry.profiles.iter().position(|p| p.name == profile);
         let Some(mut occupancy) = target.empty.clone() else { return Vec::new() };
         for (i, instance) in target.gpu.instances.iter().enumerate() {
-            if !self.destroyed.contains(&(g, i)) && !removed.contains(&(g, i)) {
+            if !self.so_far.destroyed.contains(&(g, i)) && !removed.contains(&(g, i)) {
                 // What the geometry does not know still occupies its slices, so nothing is created on such a GPU.
                 let Some(profile) = index(instance.profile) else { return Vec::new() };
                 occupancy.put(profile, instance.placement.start);
@@ -329,14 +396,14 @@ impl State<'_> {
         }
         let place = |new: &super::target::New| Some((index(new.slot.profile)?, new.slot.placement.start));
         for (c, new) in chosen.create.iter().enumerate() {
-            if let (true, Some((profile, start))) = (self.made.contains(&(g, c)), place(new)) {
+            if let (true, Some((profile, start))) = (self.so_far.made.contains(&(g, c)), place(new)) {
                 occupancy.put(profile, start);
             }
         }
         let mut fit = Vec::new();
         for (c, new) in chosen.create.iter().enumerate() {
             let Some((profile, start)) = place(new) else { continue };
-            if !self.made.contains(&(g, c)) && occupancy.admits(profile, start) {
+            if !self.so_far.made.contains(&(g, c)) && occupancy.admits(profile, start) {
                 occupancy.put(profile, start);
                 fit.push((g, c));
             }
@@ -348,7 +415,7 @@ impl State<'_> {
     fn mode_due(&self, g: usize, removed: &BTreeSet<(usize, usize)>, leaving: &[usize]) -> bool {
         let Some(target) = self.targets.get(g) else { return false };
         let Some(chosen) = &target.chosen else { return false };
-        let goes = |i| self.destroyed.contains(&(g, i)) || removed.contains(&(g, i));
+        let goes = |i| self.so_far.destroyed.contains(&(g, i)) || removed.contains(&(g, i));
         self.mode(g) != chosen.mode && (0..target.gpu.instances.len()).all(goes) && self.gpu_idle(g, leaving)
     }
 
@@ -385,11 +452,7 @@ impl State<'_> {
             if switch {
                 round.modes.push(g);
             }
-            let settles = |t: &GpuTarget<'_>| {
-                let mode = t.gpu.mig;
-                t.chosen.as_ref().is_some_and(|c| c.mode == mode.current && mode.pending != mode.current)
-            };
-            if self.targets.get(g).is_some_and(settles) {
+            if self.settles(g) {
                 round.settles.push(g);
             }
         }
@@ -397,13 +460,14 @@ impl State<'_> {
         round
     }
 
-    /// A round in which `chosen` move, or the position in `chosen` of one for whom there is no place.
-    fn round(&self, node: &str, chosen: &[usize], promises: &mut Promises) -> Result<Round, usize> {
+    /// A round in which `chosen` move (on all GPUs, or only where somebody moves), or the position in `chosen` of one for whom there is no place.
+    fn round(&self, chosen: &[usize], all: bool, promises: &mut Promises) -> Result<Round, usize> {
+        let (node, strategy) = (self.node.name.as_str(), self.node.strategy());
         let mut round = Round::default();
         for &g in self.active {
             let removed: BTreeSet<_> = self.doomed(g).into_iter().filter(|&at| self.vacated(at, chosen)).collect();
             let touched = chosen.iter().any(|&m| self.movers.get(m).is_some_and(|mover| mover.gpus.contains(&g)));
-            if !touched {
+            if !touched && !all {
                 continue;
             }
             let switch = self.mode_due(g, &removed, chosen);
@@ -431,14 +495,18 @@ impl State<'_> {
             let here = !mover.barred.contains(node);
             let place = if mover.needs.is_empty() {
                 Place::Ends
-            } else if let Some(slots) = here.then(|| pick(&mut before, &mut Vec::new(), &mover.needs)).flatten() {
-                for slot in &slots {
-                    promises.withdraw(node, &slot.profile.resource());
+            } else if let Some(slots) =
+                here.then(|| pick(&mut before, &mut Vec::new(), &mover.needs, mover.strategy)).flatten()
+            {
+                for resource in slots.iter().filter_map(|slot| strategy.resource(slot.profile)) {
+                    promises.withdraw(node, &resource);
                 }
                 Place::Here(slots)
             } else if let Some(name) = (!mover.stays).then(|| promises.promise(node, mover)).flatten() {
                 Place::Elsewhere(name)
-            } else if let Some(slots) = here.then(|| pick(&mut before, &mut after, &mover.needs)).flatten() {
+            } else if let Some(slots) =
+                here.then(|| pick(&mut before, &mut after, &mover.needs, mover.strategy)).flatten()
+            {
                 Place::Here(slots)
             } else {
                 promises.take_back(mark);
@@ -475,10 +543,10 @@ impl State<'_> {
             .filter_map(|(_, place)| if let Place::Here(slots) = place { Some(slots) } else { None })
             .flatten()
             .collect();
-        self.destroyed.extend(&round.destroys);
-        self.switched.extend(&round.modes);
+        self.so_far.destroyed.extend(&round.destroys);
+        self.so_far.switched.extend(&round.modes);
         for &at in &round.creates {
-            self.made.insert(at);
+            self.so_far.made.insert(at);
             if let Some(new) = self.new_slot(at).filter(|new| !taken.contains(&new)) {
                 self.free.push(new);
             }
@@ -492,12 +560,13 @@ pub fn pick(
     first: &mut Vec<SlotRef>,
     second: &mut Vec<SlotRef>,
     needs: &BTreeMap<String, u32>,
+    strategy: MigStrategy,
 ) -> Option<Vec<SlotRef>> {
     let (mut one, mut two) = (first.clone(), second.clone());
     let mut taken = Vec::new();
     for (resource, &n) in needs {
         for _ in 0..n {
-            let fits = |s: &SlotRef| s.profile.resource() == *resource;
+            let fits = |s: &SlotRef| strategy.resource(s.profile).as_deref() == Some(resource);
             if let Some(at) = one.iter().position(fits) {
                 taken.push(one.remove(at));
             } else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::desired::{DesiredNode, Target};
-use crate::model::observed::{ObservedCluster, ObservedNode, PodPhase, User};
+use crate::model::observed::{MigStrategy, ObservedCluster, ObservedNode, PodPhase, User};
 use crate::model::plan::{Guard, Scope, SlotRef, Step, StepKind};
 use crate::model::policy::{ClientRef, DaemonSets, Policy};
 
@@ -12,6 +12,7 @@ use super::cost;
 use super::drain::Court;
 use super::movers::{self, Mover, slot};
 use super::order::{Laid, Place, Round};
+use super::single;
 use super::target::GpuTarget;
 
 /// Everything that steps are made from.
@@ -81,7 +82,7 @@ pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
         laying.disruptive = at > 0;
         let begin = laying.steps.len();
         last = ground.round(&mut laying, &last, round);
-        if at == 0 {
+        if at == 0 && ground.starts(round) {
             last = ground.mend(&mut laying, last);
         }
         let steps = laying.steps.get(begin..).unwrap_or_default();
@@ -89,11 +90,26 @@ pub fn lay(ground: &Ground<'_>, laid: &mut Laid) -> Laying {
         laying.round_ms.push(ms);
     }
     laying.disruptive = false;
-    ground.start_idle(&mut laying, &last, &mut laid.free);
+    if !ground.stays_paused(&laying) {
+        ground.start_idle(&mut laying, &last, &mut laid.free);
+    }
     laying
 }
 
 impl Ground<'_> {
+    /// Whether the clients start with what is there behind the first round. Where they do not, a pause that was left can
+    /// only be ended together with what keeps them from it.
+    fn starts(&self, first: &Round) -> bool {
+        let changes = [first.destroys.len(), first.creates.len(), first.modes.len()] != [0; 3];
+        changes || single::refusal(self.node, self.targets, &single::Progress::default()).is_none()
+    }
+
+    /// Whether a pause that an earlier run left is still not over at the end.
+    fn stays_paused(&self, laying: &Laying) -> bool {
+        let paused = self.node.cluster.as_ref().is_some_and(|cluster| cluster.clients_paused);
+        paused && !laying.steps.iter().any(|step| matches!(step.kind, StepKind::ResumeClients { .. }))
+    }
+
     fn policy(&self) -> Arc<Policy> {
         self.desired.policy.clone().unwrap_or_default()
     }
@@ -303,7 +319,7 @@ impl Ground<'_> {
                 continue;
             }
             let needs = BTreeMap::from([(movers::meant(self.node, binding.profile).resource(), binding.per_replica)]);
-            let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs) else {
+            let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs, MigStrategy::Mixed) else {
                 laying.homeless.push(user);
                 continue;
             };

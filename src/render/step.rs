@@ -98,7 +98,16 @@ pub fn step(kind: &StepKind, names: &Names) -> String {
             format!("switch MIG mode of {} {}", names.gpu(gpu), if *enabled { "on" } else { "off" })
         }
         StepKind::ResetGpu { gpu } => format!("reset {}", names.gpu(gpu)),
-        StepKind::BindWorkload { binding: _, workload_kind, namespace, name, container: _, profile, per_replica } => {
+        StepKind::BindWorkload {
+            binding: _,
+            workload_kind,
+            namespace,
+            name,
+            container: _,
+            profile,
+            per_replica,
+            strategy: _,
+        } => {
             format!("bind {workload_kind} {namespace}/{name} to {}", each(*per_replica, profile))
         }
     }

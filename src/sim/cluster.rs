@@ -60,8 +60,8 @@ impl Cluster for SimCluster {
             clients_paused: node.clients_paused,
             allocatable: world.allocatable(node),
             advertised: Known::Known(advertised.filter(|uuid| uuid.starts_with("MIG-")).collect()),
-            strategy: Default::default(),
-            writers: Default::default(),
+            strategy: node.strategy,
+            writers: node.writers.clone(),
         }))
     }
 
@@ -158,20 +158,23 @@ impl Cluster for SimCluster {
     }
 
     async fn bind(&self, request: &Request<'_>) -> Port<()> {
-        let Request { kind, namespace, name, container: _, profile, per_replica } = *request;
+        let Request { kind, namespace, name, container: _, profile, per_replica, strategy } = *request;
+        let resource = strategy.resource(profile).filter(|_| !strategy.is_mixed());
         let mut world = lock(&self.world);
         let same = |w: &&mut SimWorkload| w.kind == kind && w.namespace == namespace && w.name == name;
         let Some(workload) = world.workloads.iter_mut().find(same) else {
             return Err(error("404", format!("the cluster has no {kind} {namespace}/{name}")));
         };
-        if workload.profile == Some(profile) && workload.per_replica == per_replica {
+        let before = workload.requests();
+        let bound = SimWorkload { profile: Some(profile), per_replica, resource, ..workload.clone() };
+        if bound.requests() == before {
+            *workload = bound;
             return Ok(());
         }
         if kind == "Job" {
             return Err(error("422", format!("the pod template of Job {namespace}/{name} is immutable")));
         }
-        workload.profile = Some(profile);
-        workload.per_replica = per_replica;
+        *workload = bound;
         world.pass(0);
         Ok(())
     }

@@ -22,7 +22,8 @@ impl SimWorkload {
     /// GPU resources that its pod template asks for.
     pub fn requests(&self) -> Counts {
         let count = self.per_replica;
-        self.profile.filter(|_| count > 0).map(|profile| (profile.resource(), count)).into_iter().collect()
+        let resource = self.resource.clone().or_else(|| self.profile.map(|profile| profile.resource()));
+        resource.filter(|_| count > 0).map(|resource| (resource, count)).into_iter().collect()
     }
 
     /// Whether a node's labels let its pods run there.
@@ -47,10 +48,10 @@ impl SimWorkload {
         self.key(&format!("{}-{ordinal}", self.name))
     }
 
-    /// Whether a pod is of an older template than the one that requests this. A Job's template never changes; a workload that asks for no profile
-    /// leaves its pods what they hold.
+    /// Whether a pod is of an older template than the one that requests this. A Job's template never changes; a workload
+    /// that asks for nothing leaves its pods what they hold.
     fn outdated(&self, pod: &SimPod, requests: &Counts) -> bool {
-        self.kind != "Job" && self.profile.is_some() && pod.requests != *requests
+        self.kind != "Job" && !requests.is_empty() && pod.requests != *requests
     }
 }
 

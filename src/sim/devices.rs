@@ -1,24 +1,34 @@
-//! What the simulated device plugin and kubelet make of a node's GPUs: the `mixed` strategy's resources.
+//! What the simulated device plugin and kubelet make of a node's GPUs: the resources of its strategy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{SimNode, World};
 use crate::model::catalogue;
-use crate::model::observed::PodPhase;
-
-/// The resource of a GPU without MIG.
-pub(super) const WHOLE_GPU: &str = "nvidia.com/gpu";
+use crate::model::observed::{MigStrategy, PodPhase, WHOLE_GPU};
 
 /// Counts by resource name.
 pub(super) type Counts = BTreeMap<String, u32>;
 
 impl World {
-    /// What the device plugin finds on a node: UUID and resource, in the order of GPUs and of slots on them. A compute
-    /// instance that does not fill its GPU instance has no resource (the plugin knows no such pattern).
-    pub(super) fn found(&self, node: &SimNode) -> Vec<(String, String)> {
+    /// What the device plugin finds on a node when it starts: nothing where it fails to. In the strategy `single` it
+    /// does on a MIG GPU without devices, beside GPUs without MIG, and on devices that differ (device_map.go).
+    fn starts(&self, node: &SimNode) -> Vec<(String, String)> {
+        let there = || node.gpus.iter().filter(|gpu| !gpu.lost);
+        let profiles: BTreeSet<(&str, u32)> = there()
+            .flat_map(|gpu| gpu.instances.iter().map(move |gi| (gpu.board.as_str(), gi.profile_index)))
+            .collect();
+        let empty = there().any(|gpu| gpu.instances.iter().all(|gi| gi.compute.is_empty()));
+        let (some, all) = (there().any(|gpu| gpu.mode), there().all(|gpu| gpu.mode));
+        let fails = node.strategy == MigStrategy::Single && some && (!all || empty || profiles.len() > 1);
+        if fails { Vec::new() } else { self.found(node) }
+    }
+
+    /// The devices of a node: UUID and resource, in the order of GPUs and of slots on them. A compute instance that does
+    /// not fill its GPU instance has no resource (the plugin knows no such pattern).
+    fn found(&self, node: &SimNode) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for gpu in node.gpus.iter().filter(|gpu| !gpu.lost) {
-            if !gpu.mode {
+            if !gpu.mode || node.strategy == MigStrategy::None {
                 found.push((gpu.uuid.clone(), WHOLE_GPU.to_owned()));
                 continue;
             }
@@ -29,7 +39,8 @@ impl World {
             for gi in instances {
                 let Some(profile) = profiles.iter().find(|p| p.index == gi.profile_index) else { continue };
                 let filling = gi.compute.iter().filter(|ci| ci.placement.size == profile.slices);
-                found.extend(filling.map(|ci| (ci.uuid.clone(), profile.name.resource())));
+                let resource = node.strategy.resource(profile.name);
+                found.extend(filling.filter_map(|ci| Some((ci.uuid.clone(), resource.clone()?))));
             }
         }
         found
@@ -37,7 +48,7 @@ impl World {
 
     /// What a node's clients find when they start is what they advertise until they start again.
     pub(super) fn advertise(&mut self, name: &str) {
-        let Some(found) = self.nodes.get(name).map(|node| self.found(node)) else { return };
+        let Some(found) = self.nodes.get(name).map(|node| self.starts(node)) else { return };
         if let Some(node) = self.nodes.get_mut(name) {
             node.advertised = found.into_iter().collect();
         }

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use crate::model::observed::DeviceFiles;
-use crate::model::observed::{Owner, PodPhase};
+use crate::model::observed::{DeviceFiles, ForeignWriter, MigStrategy, Owner, PodPhase};
 use crate::model::{Digest, Memory, NodeState, Placement, ProfileName, User};
 use crate::ports::Reason;
 
@@ -57,6 +56,12 @@ pub struct SimNode {
     pub labels: BTreeMap<String, String>,
     /// Whether it is a node of the simulated cluster (otherwise bare metal).
     pub in_cluster: bool,
+    /// How its device plugin names MIG devices.
+    #[serde(default)]
+    pub strategy: MigStrategy,
+    /// Other tools that write its MIG state, and that their objects betray.
+    #[serde(default)]
+    pub writers: BTreeSet<ForeignWriter>,
     /// Whether our taint is on it.
     pub tainted: bool,
     /// Whether what advertises its GPUs is paused.
@@ -240,6 +245,9 @@ pub struct SimWorkload {
     pub profile: Option<ProfileName>,
     /// So many of it.
     pub per_replica: u32,
+    /// What they are called, where that is not after the profile.
+    #[serde(default)]
+    pub resource: Option<String>,
     /// Labels of its pods.
     pub labels: BTreeMap<String, String>,
     /// Labels of the nodes that it may run on.

@@ -34,7 +34,7 @@ fn remove(cluster: &SimCluster, name: &str, how: Removal) -> Port<Eviction> {
 
 fn request<'a>(kind: &'a str, name: &'a str, profile: &str, per_replica: u32) -> Request<'a> {
     let profile = profile.parse().unwrap();
-    Request { kind, namespace: "x", name, container: None, profile, per_replica }
+    Request { kind, namespace: "x", name, container: None, profile, per_replica, strategy: Default::default() }
 }
 
 /// Two pods run under a budget.

@@ -38,6 +38,10 @@ fn form() {
             ("too deep", format!("{}a = 1\n", "a.".repeat(20))),
             ("types", "node = 1\nworkload = [1]\nbudget = \"x\"\nfault = []\n".to_owned()),
             ("more types", "[[node]]\nname = 1\nlabels = []\ncluster = \"no\"\ngpu = 1.5\n".to_owned()),
+            (
+                "what is in no list",
+                "[[node]]\nname = \"a\"\nstrategy = \"mixt\"\nwriters = [\"hamm\", \"nos\"]\n".to_owned(),
+            ),
             ("nothing that a host keeps", "[[node]]\nname = \"a\"\ndevice_files = [\"cdy\", \"x\"]\n".to_owned()),
             ("dates", "[[node]]\nname = 1979-05-27\nlabels = { a = {} }\ngpu = [inf]\n".to_owned()),
             ("numbers", format!("{GPU}count = 99999999999999999999\n{GPU}count = -1\n{GPU}count = 65\n")),
@@ -101,6 +105,7 @@ fn sense() {
                 "bare metal",
                 format!("[[node]]\nname = \"a\"\ncluster = false\n[[node.gpu]]\nmodel = \"h100-80gb-sxm\"\n{pod}"),
             ),
+            ("no MIG devices", gpu(&pod).replace("name = \"a\"", "name = \"a\"\nstrategy = \"none\"")),
             ("on two nodes", format!("{GPU}{pod}{}{pod}", GPU.replace("\"a\"", "\"b\""))),
             ("another profile", gpu(&format!("{}{}", user("2g", "pod:x/w-a"), workload("Deployment", "")))),
             (

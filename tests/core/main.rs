@@ -64,6 +64,7 @@ mod resolve;
 mod scale;
 mod state;
 mod story;
+mod strategies;
 mod support;
 mod watch;
 mod writers;

@@ -16,7 +16,7 @@ use super::fleets::Run;
 use super::random::{Tape, draw};
 
 /// So many drawn cases whose plans have steps.
-fn drawn(n: usize) -> Vec<(Desired, Observed, Plan)> {
+pub(crate) fn drawn(n: usize) -> Vec<(Desired, Observed, Plan)> {
     let mut runner = TestRunner::deterministic();
     let tapes = proptest::collection::vec(any::<u8>(), 0..400);
     let cases = std::iter::repeat_with(|| {
@@ -520,7 +520,7 @@ fn a_step_that_does_not_wait_for_what_waits_is_caught() {
 /// The tests above name every invariant.
 #[test]
 fn no_invariant_is_left_out() {
-    let source = include_str!("mutants.rs");
+    let source = [include_str!("mutants.rs"), include_str!("strategies.rs")].concat();
     let bracket = Invariant::Bracket;
     for invariant in Invariant::ALL.iter().filter(|i| **i != bracket) {
         assert!(source.contains(&format!("Invariant::{invariant:?}")), "{invariant} has no mutant");

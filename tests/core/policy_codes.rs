@@ -45,6 +45,12 @@ fn bound(binding: &str) -> Plan {
     run(&fleet, &[layout("n", &["1g.10gb"]) + binding], "").plan().2
 }
 
+/// A node whose device plugin has that strategy.
+fn strategy(word: &str, goal: &[&str]) -> Plan {
+    let fleet = node("n", &["0:1g.10gb"]).replace("name = \"n\"\n", &format!("name = \"n\"\nstrategy = \"{word}\"\n"));
+    run(&fleet, &[layout("n", goal)], "").plan().2
+}
+
 /// What is to be seen where that code is told.
 fn scenario(code: BlockCode) -> Option<Plan> {
     let one = |node| Plan { nodes: vec![node], ..bound("") };
@@ -117,6 +123,8 @@ fn scenario(code: BlockCode) -> Option<Plan> {
         }
         "foreign-writer" => of(with_mig_manager(&[]).under("")),
         "allocation-unsupported" => of(mover().under("[clients]\nallocation = \"dra\"\n")),
+        "strategy-single" => strategy("single", &["1g.10gb 2g.20gb"]),
+        "strategy-none" => strategy("none", &["1g.10gb"]),
         "uncoordinated" => one(lonely("[budget]\nmax_nodes = 1\n")),
         "compute-split-unsupported" => {
             let cut = "nodes = [\"n\"]\n[[gpu]]\ninstances = [{ profile = \"3g.40gb\", compute = [\"1c.3g.40gb\"] }]\n";

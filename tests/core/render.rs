@@ -95,6 +95,7 @@ fn node(name: &str, state: NodeState, gpus: Vec<GpuPlan>) -> NodePlan {
         warnings: vec![],
         estimate_s: 0,
         cost: 0,
+        strategy: Default::default(),
         lower_bound: 0,
         optimal: true,
     }
@@ -389,6 +390,7 @@ fn every_kind_of_step_is_a_sentence() {
         StepKind::SetMigMode { gpu: GPU_1.into(), enabled: true },
         StepKind::ResetGpu { gpu: GPU_1.into() },
         StepKind::BindWorkload {
+            strategy: Default::default(),
             binding: "llama-chat".into(),
             workload_kind: "Deployment".into(),
             namespace: "inference".into(),

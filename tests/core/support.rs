@@ -22,6 +22,8 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         gpu
     });
     let node = SimNode {
+        strategy: Default::default(),
+        writers: Default::default(),
         labels: BTreeMap::new(),
         in_cluster: true,
         tainted: false,

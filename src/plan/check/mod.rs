@@ -8,6 +8,7 @@ mod devices;
 mod goal;
 mod guards;
 mod key;
+mod offered;
 mod rules;
 mod turns;
 mod walk;
@@ -41,6 +42,8 @@ crate::model::closed::closed_list! {
         Vacated = "vacated",
         /// Destroying happens between taint and untaint, pause and resume, and nothing is left half done.
         Bracket = "bracket",
+        /// What advertises starts with what is there, as its strategy wants it.
+        Offered = "offered",
         /// Steps bear the guards that they need.
         Guards = "guards",
         /// Nobody is disturbed who may not be, or who need not be.
@@ -121,6 +124,7 @@ fn check_node(
     order(&plan.steps, found);
     closure::check(seen, &plan.steps, found);
     devices::check(seen, &plan.steps, found);
+    offered::check(seen, &plan.steps, found);
     waves(plan, found);
     let end = walk::walk(wanted, seen, cluster, plan, found);
     goal::check(wanted, seen, cluster, plan, &end, found);

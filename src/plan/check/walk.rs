@@ -10,7 +10,7 @@ use crate::model::policy::{ClientRef, DaemonSets, ModeChange, ResetRule, WriterR
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::rules::Cluster;
-use super::{Findings, Invariant, rules};
+use super::{Findings, Invariant, offered, rules};
 
 /// An instance on paper.
 #[derive(Clone, Debug)]
@@ -136,17 +136,19 @@ pub(super) fn walk<'a>(
     if writes && !plan.steps.is_empty() && !stands_down {
         walk.found.add(Invariant::HandsOff, None, "it is changed beside mig-manager, which writes its MIG state, too");
     }
+    // What can't start can't be resumed.
+    let starts = !offered::fails(seen, &plan.steps);
     if walk.tainted || walk.paused {
         let last = plan.steps.last().map(|s| s.id);
         // A node that is left alone is left as an earlier run left it.
-        if !left_alone(wanted, plan) {
+        if !left_alone(wanted, plan) && starts {
             walk.found.add(Invariant::Bracket, last, "the node is left tainted or paused");
         }
     }
     if !walk.leaving.is_empty() || !walk.unready.is_empty() {
         walk.found.add(Invariant::Bracket, None, "a pod is evicted, and it or its workload is never waited for");
     }
-    if walk.hidden && seen.cluster.is_some() && !left_alone(wanted, plan) {
+    if walk.hidden && seen.cluster.is_some() && !left_alone(wanted, plan) && starts {
         walk.found.add(Invariant::Bracket, None, "instances are made and never advertised");
     }
     if !walk.unreset.is_empty() {
@@ -158,7 +160,8 @@ pub(super) fn walk<'a>(
 /// Whether nothing may be changed on the node at all: its layout does not fit it, another tool writes its MIG state, or
 /// nobody could hand its instances out.
 fn left_alone(wanted: &DesiredNode, plan: &NodePlan) -> bool {
-    let alone = |block: &Block| matches!(block.code, BlockCode::ForeignWriter | BlockCode::Allocation);
+    use BlockCode::*;
+    let alone = |b: &Block| matches!(b.code, ForeignWriter | Allocation | StrategySingle | StrategyNone);
     !wanted.blocked.is_empty() || plan.blocked.iter().any(alone)
 }
 

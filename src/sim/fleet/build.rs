@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::BEGIN_MS;
 use super::entries::{Entries, GpuEntry, InstanceEntry, NodeEntry, UserEntry};
 use super::read::{At, Problems, Span, nearest, suggestion};
-use crate::model::observed::{Owner, PodPhase};
+use crate::model::observed::{Owner, PodPhase, WHOLE_GPU};
 use crate::model::{Digest, Geometry, Memory, User, catalogue};
 use crate::sim::controllers::{pod, uid, uuid};
-use crate::sim::devices::WHOLE_GPU;
 use crate::sim::world::{SimGpu, SimNode, SimPod, SimProcess, SimWorkload, World};
 
 /// Makes the world; settled, if nothing is wrong.
@@ -74,7 +73,7 @@ struct Named {
 }
 
 fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Problems) {
-    let NodeEntry { name: At { value: name, span }, labels, in_cluster, device_files, gpus } = entry;
+    let NodeEntry { name: At { value: name, span }, labels, in_cluster, device_files, strategy, writers, gpus } = entry;
     if world.nodes.contains_key(&name) {
         out.add(span, format!("node `{name}` is there twice"));
         return;
@@ -82,6 +81,8 @@ fn node(world: &mut World, entry: NodeEntry, named: &mut Named, out: &mut Proble
     let mut node = SimNode {
         labels,
         in_cluster,
+        strategy,
+        writers: writers.into_iter().collect(),
         tainted: false,
         clients_paused: false,
         advertised: BTreeMap::new(),
@@ -180,7 +181,7 @@ fn place(
             if entry.users.is_empty() {
                 return;
             }
-            let resource = profile.name.resource();
+            let resource = node.strategy.resource(profile.name).unwrap_or_default();
             // With several compute instances the users take one each, in order, and the last one the rest.
             for (user, at) in entry.users.iter().zip(0..) {
                 let Some(uuid) = uuids.get(at).or(uuids.last()) else {
@@ -242,6 +243,13 @@ fn hold(
             let key = format!("{namespace}/{name}");
             if !node.in_cluster {
                 out.add(user.span.clone(), format!("pod {key} can't run on {}, which is in no cluster", device.node));
+                return;
+            }
+            if device.resource.is_empty() {
+                out.add(
+                    user.span.clone(),
+                    format!("pod {key} can't be given a MIG device: {} advertises none", device.node),
+                );
                 return;
             }
             let new = || owned(named.owner(&world.workloads, &namespace, &name), uid(&key, serial));
@@ -318,7 +326,7 @@ fn check_pods(world: &World, named: &Named, out: &mut Problems) {
                     hint,
                 );
             }
-            if workload.profile.is_some() && pod.requests != requests {
+            if !requests.is_empty() && pod.requests != requests {
                 let (holds, asks) = (list(&pod.requests), list(&requests));
                 out.add(span.clone(), format!("pod {key} holds {holds}, and its workload asks for {asks}"));
             }

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::{At, Problems, Section, Span, nearest, suggestion};
-use crate::model::observed::DeviceFiles;
+use crate::model::observed::{DeviceFiles, ForeignWriter, MigStrategy};
 use crate::model::{ComputeName, ProfileName};
 use crate::sim::fault::{CALLS, Fate, Fault, port_of};
 use crate::sim::world::{SimBudget, SimWorkload};
@@ -40,6 +40,8 @@ pub(super) struct NodeEntry {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) in_cluster: bool,
     pub(super) device_files: Vec<DeviceFiles>,
+    pub(super) strategy: MigStrategy,
+    pub(super) writers: Vec<ForeignWriter>,
     pub(super) gpus: Vec<GpuEntry>,
 }
 
@@ -142,28 +144,39 @@ fn call<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<Fault
 }
 
 fn node<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<NodeEntry> {
-    let entry = Section::of("a [[node]]", value, &["name", "labels", "cluster", "device_files", "gpu"], out)?;
+    let known = ["name", "labels", "cluster", "strategy", "writers", "device_files", "gpu"];
+    let entry = Section::of("a [[node]]", value, &known, out)?;
     // Everything is read before anything that is missing ends it, so that all errors are told.
     let name = entry.must("name", out);
     let labels = entry.labels("labels", out);
     let in_cluster = entry.flag("cluster", out).unwrap_or(true);
-    let device_files = device_files(&entry, out);
+    let strategy =
+        entry.text("strategy", out).and_then(|text| of_list(text, MigStrategy::ALL, "no strategy of MIG devices", out));
+    let writers = entry.texts("writers", out).into_iter();
+    let writers =
+        writers.filter_map(|text| of_list(text, ForeignWriter::ALL, "no tool that writes MIG state", out)).collect();
+    let files = entry.texts("device_files", out).into_iter();
+    let device_files = files
+        .filter_map(|text| of_list(text, DeviceFiles::ALL, "nothing that a host keeps of its devices", out))
+        .collect();
     let gpus = entry.array("gpu", out).iter().filter_map(|value| gpu(value, out)).collect();
-    Some(NodeEntry { name: name?, labels, in_cluster, device_files, gpus })
+    let strategy = strategy.unwrap_or_default();
+    Some(NodeEntry { name: name?, labels, in_cluster, device_files, strategy, writers, gpus })
 }
 
-fn device_files(entry: &Section<'_>, out: &mut Problems) -> Vec<DeviceFiles> {
-    let mut files = Vec::new();
-    for At { value, span } in entry.texts("device_files", out) {
-        match DeviceFiles::ALL.iter().find(|files| files.word() == value) {
-            Some(known) => files.push(*known),
-            None => {
-                let message = format!("`{value}` is nothing that a host keeps of its devices");
-                out.add_with(span, message, suggestion(&value, DeviceFiles::ALL.iter().map(|files| files.word())));
-            }
-        }
+/// The word's place in a closed list.
+fn of_list<T: Copy + std::fmt::Display>(
+    At { value, span }: At<String>,
+    list: &[T],
+    what: &str,
+    out: &mut Problems,
+) -> Option<T> {
+    let found = list.iter().find(|known| known.to_string() == value).copied();
+    if found.is_none() {
+        let words: Vec<String> = list.iter().map(ToString::to_string).collect();
+        out.add_with(span, format!("`{value}` is {what}"), suggestion(&value, words.iter().map(String::as_str)));
     }
-    files
+    found
 }
 
 fn gpu<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<GpuEntry> {
@@ -227,6 +240,7 @@ fn workload<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<A
         "replicas",
         "profile",
         "per_replica",
+        "resource",
         "labels",
         "node_selector",
         "start",
@@ -245,6 +259,7 @@ fn workload<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<A
         let message = format!("`{}` names no resource of a cluster", bare.value);
         out.add_with(bare.span.clone(), message, "write the memory too, as in 3g.40gb");
     }
+    let resource = entry.text("resource", out).map(|resource| resource.value);
     let replicas = entry.number("replicas", 0..=MAX_REPLICAS, out).unwrap_or(1);
     let per_replica = entry.number("per_replica", 1..=1024, out).unwrap_or(1);
     let labels = entry.labels("labels", out);
@@ -258,6 +273,7 @@ fn workload<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<A
         replicas,
         profile: profile.map(|profile| profile.value),
         per_replica,
+        resource,
         labels,
         node_selector,
         start_s,
