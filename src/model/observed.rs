@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::closed::closed_list;
 use super::geometry::{Geometry, Placement};
+use super::policy::Allocation;
 use super::profile::{ComputeName, ProfileName, serde_as_text};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
@@ -188,6 +189,9 @@ pub struct NodeInCluster {
     /// How the device plugin names MIG devices.
     #[serde(default)]
     pub strategy: MigStrategy,
+    /// How its instances reach pods; `Auto`: nothing tells.
+    #[serde(default)]
+    pub allocation: Allocation,
     /// Other tools that write its MIG state, as far as something else than its labels tells of them.
     #[serde(default)]
     pub writers: BTreeSet<ForeignWriter>,

@@ -226,7 +226,7 @@ closed_list! {
         Undecided = "undecided",
         /// Another tool writes the node's MIG state (`writers.mig_manager`).
         ForeignWriter = "foreign-writer",
-        /// `clients.allocation = "dra"`, which this version can't serve.
+        /// Instances reach the node's pods in another way than `clients.allocation` says.
         Allocation = "allocation-unsupported",
         /// A budget that nodes share, and the node is in no cluster to share it by (`budget.uncoordinated`).
         Uncoordinated = "uncoordinated",

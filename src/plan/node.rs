@@ -223,15 +223,16 @@ fn alone(desired: &DesiredNode, node: &ObservedNode, writer: &Writer) -> Vec<Blo
     if let Writer::Blocks(all) = writer {
         blocks.extend(all.iter().cloned());
     }
-    let dra = desired.policy.as_ref().is_some_and(|p| p.clients.allocation == Allocation::Dra);
-    if dra && node.cluster.is_some() && desired.layout.is_some() {
+    let wanted = desired.policy.as_ref().map(|policy| policy.clients.allocation).unwrap_or_default();
+    let there = node.cluster.as_ref().map(|cluster| cluster.allocation).unwrap_or_default();
+    let known = wanted != Allocation::Auto && there != Allocation::Auto;
+    if known && wanted != there && desired.layout.is_some() {
+        let (wanted, there) = (wanted.word(), there.word());
         blocks.push(Block {
             code: BlockCode::Allocation,
-            message: "clients.allocation = \"dra\", and this version knows pods' instances by the device plugin only"
-                .to_owned(),
+            message: format!("clients.allocation = \"{wanted}\", and its instances reach pods by {there}"),
             object: desired.node.clone(),
-            hint: "set clients.allocation = \"auto\" or \"device-plugin\", or take the node out of the layouts"
-                .to_owned(),
+            hint: format!("set clients.allocation = \"auto\" or \"{there}\", or set the node up as the policy says"),
         });
     }
     blocks

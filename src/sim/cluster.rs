@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::world::{SimBudget, SimEvent, SimPod, SimShown, SimWorkload, World};
 use super::{Shared, lock};
 use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
+use crate::model::policy::Allocation;
 use crate::model::{Budget, Digest, ObservedCluster, Pod};
 use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Request, Shown};
 
@@ -60,6 +61,7 @@ impl Cluster for SimCluster {
             clients_paused: node.clients_paused,
             allocatable: world.allocatable(node),
             advertised: Known::Known(advertised.filter(|uuid| uuid.starts_with("MIG-")).collect()),
+            allocation: Allocation::DevicePlugin,
             strategy: node.strategy,
             writers: node.writers.clone(),
         }))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sectile::model::plan::{BlockCode, Guard};
 use sectile::model::policy::{self, Amount};
 use sectile::model::{Block, NodePlan, Plan, StepKind};
+use sectile::plan;
 use sectile::sim::lock;
 use sectile::sim::world::SimUnit;
 
@@ -181,6 +182,17 @@ const CASES: &[Case] = &[
         only(&plan.blocked, BlockCode::Allocation, "n");
         assert_eq!(plan.steps, []);
         assert_eq!(alone(p).plan().2.nodes[0].blocked, [], "nobody allocates where there is no cluster");
+        // The other way round, and where nothing tells.
+        let (desired, observed, made) = mover().under("[clients]\nallocation = \"device-plugin\"\n").plan();
+        let served = |allocation| {
+            let mut seen = observed.clone();
+            seen.nodes.get_mut("n").unwrap().cluster.as_mut().unwrap().allocation = allocation;
+            let found = plan::check::check(&desired, &seen, &made);
+            let plan = plan::plan(&desired, &seen, jiff::Timestamp::UNIX_EPOCH).nodes.remove(0);
+            (plan.blocked.iter().map(|block| block.code).collect::<Vec<_>>(), found.len())
+        };
+        assert_eq!(served(policy::Allocation::Dra), (vec![BlockCode::Allocation], 1));
+        assert_eq!(served(policy::Allocation::Auto), (vec![], 0));
     }),
     ("clients.systemd", "[\"dcgm.service\", \"stopped.service\", \"absent.service\"]", |p| {
         let mover = mover();

@@ -6,7 +6,7 @@ use crate::model::desired::{DesiredNode, Goal, Target};
 use crate::model::geometry::Placement;
 use crate::model::observed::{Known, NodeInCluster, ObservedGpu, ObservedNode, PodPhase, User};
 use crate::model::plan::{Block, BlockCode, GpuPlan, Guard, NodePlan, Scope, SlotRef, Step, StepKind};
-use crate::model::policy::{ClientRef, DaemonSets, ModeChange, ResetRule, WriterRule};
+use crate::model::policy::{Allocation, ClientRef, DaemonSets, ModeChange, ResetRule, WriterRule};
 use crate::model::profile::{ComputeName, ProfileName};
 
 use super::rules::Cluster;
@@ -128,6 +128,12 @@ pub(super) fn walk<'a>(
     let labels = seen.labels.known();
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map_or("", String::as_str);
     let writes = label("nvidia.com/gpu.deploy.mig-manager") == "true" && !label("nvidia.com/mig.config").is_empty();
+    let served = in_cluster.map(|cluster| cluster.allocation).unwrap_or_default();
+    let wants = wanted.policy.as_ref().map(|policy| policy.clients.allocation).unwrap_or_default();
+    let said = ![served, wants].contains(&Allocation::Auto);
+    if said && served != wants && wanted.layout.is_some() && !plan.steps.is_empty() {
+        walk.found.add(Invariant::HandsOff, None, "its instances reach pods in another way than the policy says");
+    }
     let told = label("nos.nebuly.com/gpu-partitioning") == "mig" || in_cluster.is_some_and(|c| !c.writers.is_empty());
     if told && !plan.steps.is_empty() {
         walk.found.add(Invariant::HandsOff, None, "it is changed beside another tool that writes its MIG state");
