@@ -1,5 +1,7 @@
 //! Desired beside observed: for many nodes a table with a line each, then GPU by GPU who uses what and what waits.
 
+use std::collections::BTreeSet;
+
 use super::gpu;
 use super::paint::{HINT, paint, table};
 use super::step::{self, Names};
@@ -101,6 +103,10 @@ fn node(
         let devices = words::count(unit.devices.len(), "device", "devices");
         text.push_str(&format!("  unit {name}: {state}, {devices}\n"));
     }
+    for resource in remainders(node, seen) {
+        let why = "a remainder of a profile that is gone; it does no harm";
+        text.push_str(&format!("  {resource} is still listed with 0, {why}\n"));
+    }
     text.push_str(&words::blocks(2, &Names::of(node), &node.waiting, &blocked));
     text.push_str(&words::remarks(2, &node.gaps, &node.warnings));
     if !node.steps.is_empty() {
@@ -110,6 +116,17 @@ fn node(
         text.push_str(&format!("  {} to do, {next}\n", words::count(node.steps.len(), "step", "steps")));
     }
     text
+}
+
+/// Resources of which the node has none, now or then: the kubelet lists them until it is started anew
+/// (kubelet, nodestatus/setters.go).
+fn remainders<'a>(node: &NodePlan, seen: &'a ObservedNode) -> Vec<&'a String> {
+    let now = seen.gpus.iter().flat_map(|gpu| &gpu.instances).map(|instance| instance.profile);
+    let then = node.gpus.iter().flat_map(|gpu| gpu.keep.iter().chain(&gpu.create)).map(|instance| instance.profile);
+    let there: BTreeSet<String> = now.chain(then).filter_map(|profile| seen.strategy().resource(profile)).collect();
+    let listed = seen.cluster.iter().flat_map(|cluster| &cluster.allocatable);
+    let gone = listed.filter(|(name, n)| **n == 0 && name.starts_with("nvidia.com/mig-") && !there.contains(*name));
+    gone.map(|(name, _)| name).collect()
 }
 
 fn gpu(gpu: &ObservedGpu, planned: Option<&GpuPlan>, wanted: Option<&DesiredNode>, style: Style) -> String {

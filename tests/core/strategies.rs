@@ -10,6 +10,7 @@ use sectile::model::plan::BlockCode;
 use sectile::model::{NodePlan, Observed, StepKind};
 use sectile::plan;
 use sectile::plan::check::{Invariant, check};
+use sectile::render::{self, Style};
 use sectile::sim::fault::Fate;
 use sectile::sim::lock;
 
@@ -273,4 +274,20 @@ fn whatever_is_drawn_keeps_to_what_the_plugin_starts_with() {
         }
     }
     assert!(steps > 40 && blocked > 20 && once > 10, "{steps} {blocked} {once}");
+}
+
+#[test]
+fn what_is_listed_of_a_profile_that_is_gone_is_told_by_the_status_alone() {
+    let scene = run(&node("n", &["0:1g.10gb"]), &[layout("n", &["1g.10gb 2g.20gb"])], "");
+    let (desired, mut observed, _) = scene.plan();
+    let cluster = observed.nodes.get_mut("n").unwrap().cluster.as_mut().unwrap();
+    for name in ["nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb", "nvidia.com/mig-3g.40gb", "nvidia.com/gpu"] {
+        cluster.allocatable.insert(name.to_owned(), 0);
+    }
+    let plan = plan::plan(&desired, &observed, Timestamp::UNIX_EPOCH);
+    let status = render::status::status(&desired, &observed, &plan, Style { wide: false });
+    let told: Vec<_> = status.lines().filter(|line| line.contains("still listed with 0")).collect();
+    let line =
+        "  nvidia.com/mig-3g.40gb is still listed with 0, a remainder of a profile that is gone; it does no harm";
+    assert_eq!((told, plan.nodes[0].warnings.len()), (vec![line], 0));
 }
