@@ -5,6 +5,7 @@
 //! code, [`execute`] carries it out, and the result is observed again.
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod execute;
 pub mod gpu;

@@ -447,6 +447,8 @@ pub trait Cluster {
     async fn set_taint(&self, node: &str, plan: Option<&Digest>) -> Port<()>;
     /// Pauses what advertises the node's GPUs for this plan, or (`None`) resumes it: what is there then is advertised.
     async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()>;
+    /// Restarts what advertises the node's GPUs, without a pause: what is there then is advertised.
+    async fn restart_clients(&self, node: &str) -> Port<()>;
     /// Removes a pod, if it still has that UID.
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction>;
     /// Pods of NVIDIA's mig-manager that are still on a node, `namespace/name`; none: it writes no more.

@@ -26,6 +26,7 @@ use super::output;
 use super::outside::Outside;
 use super::plan::blocked;
 use super::progress::Progress;
+use super::shown;
 use super::trouble;
 
 /// The outside of one node.
@@ -115,16 +116,12 @@ fn apply<O: Outside>(
     } else {
         output::print(&render::text::plan(&picture.plan, context::style(global)));
     }
-    if args.dry_run == Some(DryRun::Server) && !global.quiet {
-        output::tell(if O::SIMULATED {
-            "The simulated API server judges evictions as they come; nothing more can be asked beforehand.\n"
-        } else {
-            "This version knows no API server to ask.\n"
-        });
-    }
     if args.dry_run.is_some() {
+        let refused =
+            args.dry_run == Some(DryRun::Server) && shown::ask_server(&work.fleet, &picture.plan, global.quiet)?;
         work.fleet.save()?;
-        return Ok(blocked(&picture.plan));
+        let exit = blocked(&picture.plan);
+        return Ok(if refused { exit.and(Exit::Blocked) } else { exit });
     }
     if let Some(reason) = args.reason.as_ref().filter(|_| !args.overrides.is_empty()) {
         let what: Vec<String> = args.overrides.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
@@ -134,6 +131,12 @@ fn apply<O: Outside>(
     if !O::SIMULATED && !args.yes && !work.idle(&picture.plan) && !asked()? {
         output::tell("Nothing was done.\n");
         return Ok(Exit::Error);
+    }
+    if !O::SIMULATED && !args.yes {
+        // Whoever was asked has seen what was there then.
+        let now = work.look()?;
+        refuse_stale(&picture.plan, &now.plan)?;
+        picture = now;
     }
     work.carry_out(picture)
 }
@@ -267,6 +270,7 @@ impl<O: Outside> Work<'_, O> {
             if self.idle(&picture.plan) || self.stopped() {
                 break;
             }
+            shown::begin(&self.fleet, &picture);
             self.begun = true;
             let passed = self.pass(&picture);
             // Whatever stopped it: what was done is done.
@@ -278,6 +282,7 @@ impl<O: Outside> Work<'_, O> {
                 break;
             }
         }
+        shown::end(&self.fleet, &picture, &self.failures, self.begun);
         self.keep(&picture)?;
         let seconds = self.fleet.time().duration_since(began).as_secs_f64();
         self.report(&picture, seconds)?;

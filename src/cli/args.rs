@@ -49,7 +49,8 @@ pub enum Command {
   sectile plan --sim                  # on the built-in simulated fleet
   sectile plan -o wide                # every step, with its guards
   sectile plan --out plan.json        # save it for `sectile apply plan.json`
-  sectile plan --detailed-exitcode    # exit with 2 where something would change")]
+  sectile plan --detailed-exitcode    # exit with 2 where something would change
+  sectile plan --fleet --context prod # every node of a cluster, with rights to read alone")]
     Plan(Plan),
     /// Plan, ask, carry out and verify
     #[command(after_help = "Examples:
@@ -150,6 +151,16 @@ pub struct Global {
     /// Where the cluster is seen; wins over --sim
     #[arg(long, global = true, env = "SECTILE_CLUSTER", value_name = "SOURCE")]
     pub cluster: Option<Cluster>,
+    /// How the API server is reached [default: KUBECONFIG, the user's, or the pod's service account]
+    #[arg(long, global = true, env = "SECTILE_KUBECONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig [default: its current one]
+    #[arg(long, global = true, env = "SECTILE_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The socket at which the kubelet tells which pod holds which device
+    #[arg(long, global = true, env = "SECTILE_POD_RESOURCES", value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    #[arg(default_value = crate::cluster::kubelet::SOCKET)]
+    pub pod_resources: PathBuf,
     /// NVIDIA's library [default: the system's libnvidia-ml.so.1]
     #[arg(long, global = true, env = "SECTILE_NVML_LIBRARY", value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub nvml_library: Option<PathBuf>,
@@ -203,9 +214,12 @@ pub struct Plan {
     #[arg(long, env = "SECTILE_DETAILED_EXITCODE", value_parser = BoolishValueParser::new())]
     #[arg(action = ArgAction::SetTrue)]
     pub detailed_exitcode: bool,
-    /// Every node that the tree covers
+    /// Every node that the tree covers, from what the nodes have published
     #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub fleet: bool,
+    /// With --fleet: from the documents that `status -o json` printed, a folder of files *.json
+    #[arg(long, env = "SECTILE_OBSERVED", value_name = "DIR", value_hint = ValueHint::DirPath, requires = "fleet")]
+    pub observed: Option<PathBuf>,
 }
 
 /// `sectile apply`.

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::config::{self, Loaded, NodeFacts, Tree, diagnostic};
-use crate::model::{Desired, Observed, Plan};
+use crate::model::memory::TakenUp;
+use crate::model::{Desired, DesiredNode, Observed, Plan, Target};
 use crate::plan::{self, guards};
 
 use super::args::{Global, Output};
@@ -54,7 +57,53 @@ pub(super) fn look<O: Outside>(
     adjust: &dyn Fn(&mut Desired),
 ) -> Result<Picture, Error> {
     let observed = fleet.observe(units)?;
-    let facts: Vec<NodeFacts> = observed.nodes.values().map(NodeFacts::of).collect();
+    let facts = observed.nodes.values().map(NodeFacts::of).collect();
+    let before = fleet.taken_up();
+    let mut picture = weigh(tree, loaded, observed, facts, before.as_ref(), fleet.time(), adjust)?;
+    if !O::SIMULATED {
+        refuse_units(&picture.desired)?;
+    }
+    super::trouble::hold(&mut picture.plan, &picture.desired, &picture.observed, fleet)?;
+    // Narrowed only now: budgets, bindings and free instances elsewhere are the whole fleet's.
+    if let Some(names) = &fleet.only {
+        picture.plan = plan::narrow(picture.plan, names);
+    }
+    Ok(picture)
+}
+
+/// Of the units of a real node nothing can be seen or done yet.
+fn refuse_units(desired: &Desired) -> Result<(), Error> {
+    let bound = |node: &DesiredNode| {
+        let units = node.bindings.iter().filter_map(|binding| match &binding.target {
+            Target::Systemd { unit, .. } => Some(unit.clone()),
+            Target::Kubernetes { .. } | Target::Command { .. } => None,
+        });
+        let paused = node.policy.iter().flat_map(|policy| policy.clients.systemd.clone());
+        units.chain(paused).collect::<Vec<_>>()
+    };
+    for (node, wanted) in &desired.nodes {
+        let units = bound(wanted);
+        if !units.is_empty() {
+            let units = units.join(", ");
+            let error =
+                Error::failed(format!("this version does not speak to systemd, and the tree names {units} on {node}"));
+            return Err(error.hint("narrow the binding with `nodes` or `labels`, or take it out"));
+        }
+    }
+    Ok(())
+}
+
+/// Resolves, plans and checks what was observed. `facts` are of all nodes that are planned, `before` is the tree that was
+/// last taken up.
+pub(super) fn weigh(
+    tree: &Tree,
+    loaded: &Loaded,
+    observed: Observed,
+    facts: Vec<NodeFacts>,
+    before: Option<&TakenUp>,
+    now: Timestamp,
+    adjust: &dyn Fn(&mut Desired),
+) -> Result<Picture, Error> {
     let resolved = config::resolve(tree, &facts);
     if resolved.diagnostics.iter().any(config::Diagnostic::is_error) {
         tell(&diagnostic::render(&resolved.diagnostics, &loaded.sources, true));
@@ -62,22 +111,16 @@ pub(super) fn look<O: Outside>(
     }
     let mut desired = resolved.desired;
     adjust(&mut desired);
-    if let Some(block) = fleet.taken_up().and_then(|before| guards::removal(&before, &tree.sum())) {
+    if let Some(block) = before.and_then(|before| guards::removal(before, &tree.sum())) {
         guards::hold_tree(&mut desired, &block);
     }
-    let mut plan = plan::plan(&desired, &observed, fleet.time());
+    let plan = plan::plan(&desired, &observed, now);
     let broken = plan::check::check(&desired, &observed, &plan);
     if !broken.is_empty() {
         let error = Error::failed("the plan breaks its own invariants, so it is neither shown nor carried out");
         let error = error.hint("this is a defect of sectile: please report it with the tree and this output");
         return Err(broken.iter().fold(error, |error, violation| error.hint(violation.to_string())));
     }
-    super::trouble::hold(&mut plan, &desired, &observed, fleet)?;
-    // Narrowed only now: budgets, bindings and free instances elsewhere are the whole fleet's.
-    let plan = match &fleet.only {
-        Some(names) => plan::narrow(plan, names),
-        None => plan,
-    };
     Ok(Picture { desired, observed, plan })
 }
 

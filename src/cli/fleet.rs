@@ -15,6 +15,8 @@ use super::error::Error;
 use super::outside::Outside;
 use super::simulated::Simulated;
 use super::this_node::ThisNode;
+use crate::nvml::{Library, Watched};
+use crate::sim::state::door::Door;
 
 /// How often what may pass is asked for again, and for how many seconds each time.
 const TRIES: u32 = 5;
@@ -61,7 +63,9 @@ pub(super) enum Opened {
     /// A simulated fleet.
     Simulated(Fleet<Simulated>),
     /// This node.
-    Here(Box<Fleet<ThisNode>>),
+    Here(Box<Fleet<ThisNode<Watched<Library>>>>),
+    /// This program's node of a real cluster, with simulated GPUs.
+    Joined(Box<Fleet<ThisNode<Door>>>),
 }
 
 /// What a fleet is opened for.
@@ -84,18 +88,25 @@ macro_rules! on {
                 let $fleet = *boxed;
                 $body
             }
+            $crate::cli::fleet::Opened::Joined(boxed) => {
+                let $fleet = *boxed;
+                $body
+            }
         }
     };
 }
 pub(super) use on;
 
+/// Whether the cluster is a real one, and so may be seen from afar.
+pub(super) fn is_real_cluster(global: &Global) -> bool {
+    match global.cluster {
+        Some(cluster) => cluster == args::Cluster::Kube,
+        None => global.sim.is_none(),
+    }
+}
+
 /// Opens what the options ask for.
 pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
-    let missing = |what: &str| Error::failed(format!("this version can't reach {what}"));
-    if let Some(args::Cluster::Kube) = global.cluster {
-        let error = missing("a real cluster: it comes without Kubernetes' client");
-        return Err(error.hint("--sim works on simulated GPUs and a simulated cluster"));
-    }
     let real = match (global.gpus, &global.sim) {
         (Some(args::Gpus::Nvml | args::Gpus::Auto), _) | (None, None) => true,
         (Some(args::Gpus::Sim), _) | (None, Some(_)) => false,
@@ -109,6 +120,7 @@ pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
                 .hint("--cluster none leaves the cluster out"))
         }
         (true, _) => ThisNode::open(global, purpose).map(Box::new).map(Opened::Here),
+        (false, Some(args::Cluster::Kube)) => ThisNode::join(global, purpose).map(Box::new).map(Opened::Joined),
         (false, Some(args::Cluster::None)) => {
             Err(Error::failed("this version can't simulate GPUs without their cluster")
                 .hint("leave --cluster out; a node of a fleet file with `cluster = false` is in no cluster"))
@@ -126,18 +138,21 @@ impl<O: Outside> Fleet<O> {
             None => Default::default(),
         };
         let pods = observe::pods_by_node(&cluster);
+        let unseen = cluster.gaps.clone();
         let mut nodes = BTreeMap::new();
         for (name, node) in &self.nodes {
             let own = self.outside.labels(name);
             let pods = pods.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
             let (cluster, host) = (self.cluster.as_ref(), &node.host);
             let look = async || observe::node_of(name, &node.gpus, cluster, Some(pods), host, units, &own).await;
-            let hangs = || O::hangs(&node.gpus).map(|call| format!("the driver does not come back from {call}"));
+            let hangs =
+                || self.outside.hangs(&node.gpus).map(|call| format!("the driver does not come back from {call}"));
             let mut seen = self.patiently(look).map_err(|error| {
                 let error = hangs().into_iter().fold(error, Error::hint);
                 error.hint(format!("node {name}"))
             })?;
             seen.gaps.extend(hangs().map(|message| Gap { object: "driver".to_owned(), message }));
+            seen.gaps.extend(seen.cluster.iter().flat_map(|_| unseen.iter().cloned()));
             self.outside.memory(|memory| memory.recall(&mut seen));
             if self.accepted.inventory {
                 seen.accept();

@@ -17,6 +17,8 @@ mod outside;
 mod plan;
 mod profiles;
 mod progress;
+mod published;
+mod shown;
 mod simulated;
 mod status;
 mod suspend;

@@ -56,7 +56,7 @@ pub(super) trait Outside: Sized {
     }
 
     /// The call that the driver of a node does not come back from.
-    fn hangs(gpus: &Gpus<Self::Driver>) -> Option<&'static str> {
+    fn hangs(&self, gpus: &Gpus<Self::Driver>) -> Option<&'static str> {
         let _ = gpus;
         None
     }

@@ -1,5 +1,11 @@
 //! `sectile plan`: the smallest plan from what is there to what the tree says.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::config::{Loaded, NodeFacts, Tree};
+use crate::model::Desired;
 use crate::{plan, render};
 
 use super::args::{Global, Output, Plan, SimFleet};
@@ -8,15 +14,21 @@ use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::{self, on};
 use super::output;
+use super::published::{self, Seen};
 
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
-    let plan = on!(fleet::open(global, fleet::Purpose::Look)?, fleet => {
-        let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
-        fleet.save()?;
-        plan
-    });
+    let afar = args.fleet && (args.observed.is_some() || fleet::is_real_cluster(global));
+    let plan = if afar {
+        from_afar(args, global, &tree, &loaded)?
+    } else {
+        on!(fleet::open(global, fleet::Purpose::Look)?, fleet => {
+            let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
+            fleet.save()?;
+            plan
+        })
+    };
     if let Some(path) = &args.out {
         let saved = std::fs::write(path, render::json::plan(&plan));
         saved.context(|| format!("the plan could not be saved in {}", path.display()))?;
@@ -37,6 +49,36 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
         output::tell(&format!("Saved. `{line}` carries out exactly this.\n"));
     }
     Ok(if args.detailed_exitcode { detailed(&plan) } else { Exit::Done })
+}
+
+/// Plans every node that the tree covers from what the nodes have published, and tells how old that is.
+fn from_afar(args: &Plan, global: &Global, tree: &Tree, loaded: &Loaded) -> Result<crate::model::Plan, Error> {
+    let seen = match &args.observed {
+        Some(folder) => published::documents(folder)?,
+        None => published::cluster(global)?,
+    };
+    let Seen { observed, at, silent } = seen;
+    let silence: BTreeSet<String> = silent.iter().map(|facts| facts.name.clone()).collect();
+    let facts = observed.nodes.values().map(NodeFacts::of).chain(silent).collect();
+    // Of a node that is silent it matters only whether the tree speaks of it.
+    let covered = |desired: &mut Desired| {
+        desired.nodes.retain(|name, node| !silence.contains(name) || node.layout.is_some());
+    };
+    let now = Timestamp::now();
+    let mut plan = context::weigh(tree, loaded, observed, facts, None, now, &covered)?.plan;
+    for node in &mut plan.nodes {
+        match at.get(&node.name) {
+            Some(at) => {
+                node.observed_at = at.to_string();
+                node.age_s = Some(u64::try_from(now.duration_since(*at).as_secs()).unwrap_or(0));
+            }
+            None => node.warnings.push("it has published nothing that could be planned from".to_owned()),
+        }
+    }
+    match &global.node {
+        Some(name) => Ok(plan::narrow(plan, &BTreeSet::from([name.clone()]))),
+        None => Ok(plan),
+    }
 }
 
 /// What `--detailed-exitcode` tells of a plan.

@@ -91,14 +91,7 @@ impl Simulated {
 
     /// Opens a simulated fleet.
     pub(super) fn open(global: &Global, asked: &SimFleet) -> Result<Fleet<Simulated>, Error> {
-        let (name, text) = match asked {
-            SimFleet::Builtin => (fleet::BUILTIN_NAME.to_owned(), fleet::BUILTIN.to_owned()),
-            SimFleet::File(path) => (path.display().to_string(), read(path)?),
-        };
-        let path = match &global.sim_state {
-            Some(path) => path.clone(),
-            None => default_state(&name, asked)?,
-        };
+        let (name, text, path) = found(global, asked)?;
         let opened = StateFile::open(&path, &text, &name, global.sim_fresh, false);
         let state = opened.map_err(|error| {
             if let StateError::Fleet(errors) = &error {
@@ -142,6 +135,19 @@ impl Simulated {
         }
         Ok(fleet)
     }
+}
+
+/// A fleet's name, its text, and where its state is kept.
+pub(super) fn found(global: &Global, asked: &SimFleet) -> Result<(String, String, PathBuf), Error> {
+    let (name, text) = match asked {
+        SimFleet::Builtin => (fleet::BUILTIN_NAME.to_owned(), fleet::BUILTIN.to_owned()),
+        SimFleet::File(path) => (path.display().to_string(), read(path)?),
+    };
+    let path = match &global.sim_state {
+        Some(path) => path.clone(),
+        None => default_state(&name, asked)?,
+    };
+    Ok((name, text, path))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -1,40 +1,49 @@
-//! This node as the outside of commands: its GPUs through NVML. Of its cluster and its units nothing is known yet, and
-//! whatever would need them says so.
+//! This node as the outside of commands: its GPUs through NVML, or simulated ones in their place, and its cluster. Of its
+//! units nothing is known yet, and whatever would need them says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
 use tokio::runtime::Runtime;
 
+use crate::cluster::{Access, KubeCluster};
 use crate::gpu::Gpus;
 use crate::host::clock::SystemClock;
 use crate::host::journal::FileJournal;
 use crate::host::memory::MemoryFile;
 use crate::host::plain::PlainHost;
-use crate::model::observed::NodeInCluster;
-use crate::model::{Digest, Known, Memory, ObservedCluster, Pod};
+use crate::model::{Known, Memory};
 use crate::nvml::{self, Library, Watched};
-use crate::ports::{Cluster, ClusterEvent, Eviction, NvmlCode, Port, PortError, Removal, Request, Shown};
+use crate::ports::{Driver, NvmlCode, PortError};
+use crate::sim::state::door::Door;
 
-use super::args::Global;
+use super::args::{self, Global, SimFleet};
 use super::error::{Context as _, Error};
 use super::fleet::{Accepted, Fleet, Node, Purpose};
 use super::outside::Outside;
+use super::simulated;
 
 /// Where Linux tells the node's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// What the kubelet tells every pod of the cluster.
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+/// Where kubectl finds its configuration.
+const KUBECONFIG: &str = "KUBECONFIG";
 
-/// This node.
+/// This node, with that driver.
 #[derive(Debug)]
-pub(super) struct ThisNode {
+pub(super) struct ThisNode<D> {
     memory: MemoryFile,
     runtime: Runtime,
+    /// The call that the driver does not come back from.
+    hangs: fn(&D) -> Option<&'static str>,
 }
 
-impl Outside for ThisNode {
-    type Driver = Watched<Library>;
-    type Cluster = NoCluster;
+impl<D: Driver + Debug> Outside for ThisNode<D> {
+    type Driver = D;
+    type Cluster = KubeCluster;
     type Host = PlainHost;
     type Clock = SystemClock;
     type Journal = FileJournal;
@@ -74,20 +83,26 @@ impl Outside for ThisNode {
         NvmlCode::ERRORS.iter().find(|code| code.words() == error.code).and_then(|code| code.advice())
     }
 
-    fn hangs(gpus: &Gpus<Watched<Library>>) -> Option<&'static str> {
-        gpus.driver().hangs()
+    fn hangs(&self, gpus: &Gpus<D>) -> Option<&'static str> {
+        (self.hangs)(gpus.driver())
     }
 }
 
-impl ThisNode {
+impl ThisNode<Watched<Library>> {
     /// Opens this node.
-    pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Fleet<ThisNode>, Error> {
-        let name = fs::read_to_string(HOSTNAME).context(|| "the node's name can't be read".to_owned())?;
-        let name = name.trim().to_owned();
-        if let Some(other) = global.node.as_ref().filter(|other| **other != name) {
-            let error = Error::usage(format!("this node is {name}, and {other} can't be reached from here"));
-            return Err(error.hint("leave --node out, or add --sim for a node of a simulated fleet"));
-        }
+    pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Fleet<Self>, Error> {
+        let name = match &global.node {
+            // A cluster may call it otherwise, and in a pod the host's name is the pod's.
+            Some(name) if names_itself(global) => name.clone(),
+            asked => {
+                let name = hostname()?;
+                if let Some(other) = asked.as_ref().filter(|other| **other != name) {
+                    let error = Error::usage(format!("this node is {name}, and {other} can't be reached from here"));
+                    return Err(error.hint("leave --node out, or add --sim for a node of a simulated fleet"));
+                }
+                name
+            }
+        };
         let library = global.nvml_library.clone().map(PathBuf::into_os_string);
         let driver = if purpose == Purpose::Remember { Ok(nvml::closed(library)) } else { nvml::open(library) };
         let driver = driver.map_err(|trouble| {
@@ -95,61 +110,111 @@ impl ThisNode {
             let error = Error::failed("the GPUs of this node can't be reached").caused_by(trouble).hint(hint);
             error.hint("--sim works on simulated GPUs and a simulated cluster")
         })?;
-        let memory = MemoryFile::open(&global.state, purpose != Purpose::Look);
-        let memory = memory.context(|| "what is remembered of this node can't be used".to_owned())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context(|| "nothing can be waited for".to_owned())?;
         let released = driver.clone();
-        let host = PlainHost::new(global.gpu_reset.clone(), global.device_refresh.clone(), move || released.release());
-        let nodes = BTreeMap::from([(name, Node { gpus: Gpus::new(driver), host })]);
-        let only = global.node.clone().map(|name| BTreeSet::from([name]));
-        let (clock, accepted) = (SystemClock, Accepted::default());
-        Ok(Fleet { outside: ThisNode { memory, runtime }, nodes, only, cluster: None, clock, accepted })
+        let (reset, refresh) = (global.gpu_reset.clone(), global.device_refresh.clone());
+        let host = PlainHost::new(reset, refresh, move || released.release());
+        fleet(global, purpose, name, (driver, Watched::hangs), host)
     }
 }
 
-/// The cluster of a node that is in none.
-#[derive(Debug)]
-pub(super) enum NoCluster {}
+impl ThisNode<Door> {
+    /// Opens this program's node of a real cluster with the GPUs of a node of a simulated fleet in the place of its own.
+    pub(super) fn join(global: &Global, purpose: Purpose) -> Result<Fleet<Self>, Error> {
+        let asked = global.sim.as_ref().unwrap_or(&SimFleet::Builtin);
+        let (fleet_name, text, state) = simulated::found(global, asked)?;
+        let name = global.node.clone().map_or_else(hostname, Ok)?;
+        let door = Door::open(&state, &text, &fleet_name, Some(&name), true, 0.0);
+        let door = door.context(|| "the simulated GPUs can't be opened".to_owned())?.ok_or_else(|| {
+            Error::usage(format!("{fleet_name} has no node {name}")).hint("say which of its nodes this is with --node")
+        })?;
+        let host = PlainHost::new(global.gpu_reset.clone(), global.device_refresh.clone(), || {});
+        fleet(global, purpose, name, (door, |_| None), host)
+    }
+}
 
-impl Cluster for NoCluster {
-    async fn observe(&self) -> Port<ObservedCluster> {
-        match *self {}
+/// This node as a fleet of one.
+fn fleet<D: Driver + Debug>(
+    global: &Global,
+    purpose: Purpose,
+    name: String,
+    (driver, hangs): (D, fn(&D) -> Option<&'static str>),
+    host: PlainHost,
+) -> Result<Fleet<ThisNode<D>>, Error> {
+    let memory = MemoryFile::open(&global.state, purpose != Purpose::Look);
+    let memory = memory.context(|| "what is remembered of this node can't be used".to_owned())?;
+    let runtime = runtime()?;
+    let cluster = match purpose {
+        Purpose::Remember => None,
+        Purpose::Look | Purpose::Change => cluster(global, &runtime, &name, purpose)?,
+    };
+    let nodes = BTreeMap::from([(name.clone(), Node { gpus: Gpus::new(driver), host })]);
+    // What belongs to no node of a cluster is not this node's to do.
+    let only = (global.node.is_some() || cluster.is_some()).then(|| BTreeSet::from([name]));
+    let (clock, accepted) = (SystemClock, Accepted::default());
+    Ok(Fleet { outside: ThisNode { memory, runtime, hangs }, nodes, only, cluster, clock, accepted })
+}
+
+fn hostname() -> Result<String, Error> {
+    let name = fs::read_to_string(HOSTNAME).context(|| "the node's name can't be read".to_owned())?;
+    Ok(name.trim().to_owned())
+}
+
+/// What waits for the network.
+pub(super) fn runtime() -> Result<Runtime, Error> {
+    // One thread of its own, so that watches are told of what happens also while nobody waits for them.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.context(|| "nothing can be waited for".to_owned())
+}
+
+fn in_cluster() -> bool {
+    std::env::var_os(IN_CLUSTER).is_some()
+}
+
+/// Whether somebody said how the API server is reached.
+fn is_told(global: &Global) -> bool {
+    let set = std::env::var_os(KUBECONFIG).is_some_and(|path| !path.is_empty());
+    global.kubeconfig.is_some() || global.context.is_some() || set || in_cluster()
+}
+
+/// Whether the node is known by what its cluster calls it.
+fn names_itself(global: &Global) -> bool {
+    match global.cluster {
+        Some(cluster) => cluster == args::Cluster::Kube,
+        None => is_told(global),
     }
-    async fn node(&self, _: &str) -> Port<Option<NodeInCluster>> {
-        match *self {}
+}
+
+/// The cluster that the node is in, if it is in one. Where a kubelet runs it is in some: its pods hold instances, whether
+/// or not anybody told where the API server is.
+fn cluster(global: &Global, runtime: &Runtime, node: &str, purpose: Purpose) -> Result<Option<KubeCluster>, Error> {
+    let kubelet = global.pod_resources.exists();
+    match global.cluster {
+        Some(args::Cluster::Kube) => {}
+        Some(args::Cluster::None) if kubelet && purpose == Purpose::Change => {
+            let socket = global.pod_resources.display();
+            let error =
+                Error::failed(format!("a kubelet runs here ({socket}), whose pods may hold what would be changed"));
+            return Err(error.hint("say --kubeconfig FILE; --cluster none only looks where a kubelet runs"));
+        }
+        Some(args::Cluster::None | args::Cluster::Sim) => return Ok(None),
+        None if is_told(global) => {}
+        None if kubelet => {
+            let socket = global.pod_resources.display();
+            let error = Error::failed(format!("a kubelet runs here ({socket}), and nobody told where its cluster is"));
+            return Err(error.hint("say --kubeconfig FILE; with --cluster none its pods are not seen"));
+        }
+        None => return Ok(None),
     }
-    async fn labels(&self, _: &str) -> Port<Option<BTreeMap<String, String>>> {
-        match *self {}
-    }
-    async fn holders(&self, _: &str) -> Port<Vec<Pod>> {
-        match *self {}
-    }
-    async fn pod(&self, _: &str, _: &str) -> Port<Option<Pod>> {
-        match *self {}
-    }
-    async fn writer_gone(&self, _: &str) -> Port<Vec<String>> {
-        match *self {}
-    }
-    async fn set_taint(&self, _: &str, _: Option<&Digest>) -> Port<()> {
-        match *self {}
-    }
-    async fn set_clients_paused(&self, _: &str, _: Option<&Digest>) -> Port<()> {
-        match *self {}
-    }
-    async fn remove_pod(&self, _: &str, _: &str, _: &str, _: Removal) -> Port<Eviction> {
-        match *self {}
-    }
-    async fn set_label(&self, _: &str, _: &str, _: &str) -> Port<()> {
-        match *self {}
-    }
-    async fn bind(&self, _: &Request<'_>) -> Port<()> {
-        match *self {}
-    }
-    async fn publish(&self, _: &str, _: &Shown<'_>) -> Port<()> {
-        match *self {}
-    }
-    async fn event(&self, _: &ClusterEvent<'_>) -> Port<()> {
-        match *self {}
-    }
+    let client = client(global, runtime)?;
+    Ok(Some(KubeCluster::new(client, Some((node, &global.pod_resources)))))
+}
+
+/// A client of the cluster that the options mean.
+pub(super) fn client(global: &Global, runtime: &Runtime) -> Result<kube::Client, Error> {
+    let access = Access { kubeconfig: global.kubeconfig.as_deref(), context: global.context.as_deref() };
+    let client = runtime.block_on(access.client());
+    client.map_err(|error| {
+        let error = Error::failed("the cluster can't be reached").caused_by(error);
+        error.hint("say --kubeconfig FILE and --context NAME, as for kubectl")
+    })
 }

@@ -14,7 +14,8 @@ use crate::model::policy::{ClientRef, Clients};
 use crate::model::{Digest, Known, Pod, StepKind, User};
 use crate::plan::writers;
 use crate::ports::{
-    Clock, Cluster, CommandCall, CommandPhase, Driver, Host, Journal, Port, PortError, Removal, Request,
+    Clock, Cluster, ClusterEvent, CommandCall, CommandPhase, Driver, Eviction, Host, Journal, Port, PortError, Reason,
+    Removal, Request,
 };
 
 use super::machine::{Machine, later};
@@ -158,7 +159,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                 }
                 Ok(Answer::Missing(missing))
             }
-            Effect::LookAdvertised => self.unadvertised().await.map(Answer::Missing),
+            Effect::LookAdvertised(made) => self.unadvertised(made).await.map(Answer::Missing),
             Effect::Ask(kind) => self.remove(kind, true).await,
             Effect::Act(kind) => self.act(kind, clients, plan).await,
             Effect::Undo(kind) => {
@@ -278,7 +279,15 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
     async fn remove(&self, kind: &StepKind, dry_run: bool) -> Port<Answer> {
         let StepKind::EvictPod { namespace, pod, uid, grace_period_s, delete } = kind else { return Ok(Answer::Done) };
         let how = Removal { grace_period_s: *grace_period_s, delete: *delete, dry_run };
-        self.cluster()?.remove_pod(namespace, pod, uid, how).await.map(Answer::Evicted)
+        let cluster = self.cluster()?;
+        let done = cluster.remove_pod(namespace, pod, uid, how).await?;
+        if done == Eviction::Accepted && !dry_run {
+            let message = format!("it moves, since its MIG instance on {} goes", self.node);
+            let pod = Some((namespace.as_str(), pod.as_str(), uid.as_str()));
+            // Who is not told has lost nothing.
+            let _ = cluster.event(&ClusterEvent { node: self.node, pod, reason: Reason::Evicted, message }).await;
+        }
+        Ok(Answer::Evicted(done))
     }
 
     /// Pods that are bound to the node and that its kubelet has not judged yet: they are given devices any moment.
@@ -302,12 +311,12 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
         Ok(offered.map(|(resource, n)| format!("{resource} to be offered no more ({n} now)")).collect())
     }
 
-    /// Resources of MIG devices of which the node offers not as many as there are.
-    async fn unadvertised(&self) -> Port<Vec<String>> {
+    /// What of these instances the node does not offer, and what it offers that is gone.
+    async fn unadvertised(&self, made: &[SlotRef]) -> Port<Vec<String>> {
         let Some(cluster) = self.cluster else { return Ok(Vec::new()) };
         let Some(node) = cluster.node(self.node).await? else { return Ok(Vec::new()) };
         let (gpus, ..) = self.gpus.observe()?;
-        Ok(offers::missing(&node, &gpus))
+        Ok(offers::missing(&node, &gpus, made))
     }
 
     async fn act(&self, kind: &StepKind, clients: &Clients, plan: &Digest) -> Port<Answer> {
@@ -317,10 +326,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             StepKind::StandDown => self.cluster()?.set_label(self.node, writers::MIG_MANAGER, "false").await?,
             StepKind::PauseClients { units, commands } => self.pause(clients, units, commands, plan).await?,
             StepKind::ResumeClients { units, commands } => self.resume(clients, units, commands).await?,
-            StepKind::RefreshClients => {
-                self.pause(clients, &[], &[], plan).await?;
-                self.resume(clients, &[], &[]).await?;
-            }
+            StepKind::RefreshClients => self.cluster()?.restart_clients(self.node).await?,
             StepKind::RefreshDevices { files } => self.host.refresh_devices(files).await?,
             StepKind::EvictPod { .. } => return self.remove(kind, false).await,
             StepKind::StopUnit { unit } => self.host.stop_unit(unit).await?,

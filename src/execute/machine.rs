@@ -14,6 +14,7 @@ use crate::model::{Digest, NodePlan, Policy, Step, StepKind};
 use crate::plan::{cost, window};
 use crate::ports::{Eviction, PortError};
 
+use super::awaited::{self, Awaited, Late};
 use super::journal::{Entry, Record};
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome, Rollback};
 use super::{room, undo};
@@ -312,7 +313,8 @@ impl Machine {
                 let places = room::places(&self.plan, self.at, &step.kind);
                 places.into_iter().map(Effect::LookSlot).collect()
             }
-            _ if step.guards.contains(&Guard::Capacity) => vec![Effect::LookCluster],
+            // Who may be evicted may have said otherwise meanwhile, and its place be taken.
+            StepKind::EvictPod { .. } => vec![Effect::LookCluster],
             _ => Vec::new(),
         };
         self.look()
@@ -352,10 +354,12 @@ impl Machine {
                 let names: Vec<String> = users.iter().map(ToString::to_string).collect();
                 self.in_use(format!("in use by {}", names.join(", ")), now)
             }
-            (kind, Answer::Cluster(cluster)) => match room::missing(&self.plan, self.at, kind, &cluster) {
-                Some(why) => self.hold(why, now),
-                None => self.look(),
-            },
+            (_, Answer::Cluster(cluster)) => {
+                match room::objection(&self.plan, self.at, &step, &self.policy, &cluster) {
+                    Some(why) => self.hold(why, now),
+                    None => self.look(),
+                }
+            }
             (_, Answer::Users(Some(Known::Known(_)))) => self.look(),
             // What was not answered is not known, and unknown means in use.
             (kind, _) => self.hold(format!("what `{}` depends on could not be looked at", kind.word()), now),
@@ -409,39 +413,20 @@ impl Machine {
             | StepKind::ResumeCommand { .. }
             | StepKind::StandDown
             | StepKind::Taint
-            | StepKind::PauseClients { .. }
-            | StepKind::ResumeClients { .. }
-            | StepKind::RefreshClients => Command::Do(Effect::look(&step.kind)),
+            | StepKind::PauseClients { .. } => Command::Do(Effect::look(&step.kind)),
+            StepKind::ResumeClients { .. } | StepKind::RefreshClients => {
+                Command::Do(Effect::LookAdvertised(room::made(&self.plan, self.at)))
+            }
             _ => self.end(now),
         }
     }
 
     fn seen(&mut self, answer: &Answer, now: Timestamp) -> Command {
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
-        let (missing, timeout_s) = match (&step.kind, answer) {
-            (StepKind::AwaitGone { pods, timeout_s }, Answer::Pods(found)) => {
-                let still = pods.iter().filter(|(id, uid)| found.get(*id).is_some_and(|p| p.uid == **uid));
-                (still.map(|(id, _)| format!("pod {id}")).collect::<Vec<_>>(), *timeout_s)
-            }
-            (StepKind::AwaitReady { workloads, timeout_s }, Answer::Cluster(cluster)) => {
-                let ready = |key: &str| {
-                    let of = |w: &&crate::model::observed::WorkloadState| {
-                        format!("{} {}/{}", w.kind, w.namespace, w.name) == key
-                    };
-                    cluster.workloads.iter().find(of).map(|w| (w.ready, w.replicas))
-                };
-                let short = workloads.iter().filter(|(key, before)| {
-                    // A workload that was deleted or scaled down meanwhile is nobody's to wait for.
-                    ready(key).is_some_and(|(ready, replicas)| ready < (**before).min(replicas))
-                });
-                (short.map(|(key, _)| room::pending(key, cluster)).collect(), *timeout_s)
-            }
-            (StepKind::DrainCommand { workload } | StepKind::ResumeCommand { workload, .. }, Answer::Holds(holds)) => {
-                let missing = if *holds { Vec::new() } else { vec![workload.clone()] };
-                (missing, self.policy.drain.timeout_s)
-            }
-            (_, Answer::Missing(missing)) => (missing.clone(), self.policy.drain.timeout_s),
-            (kind, _) => return self.fail(format!("what `{}` waits for could not be looked at", kind.word()), now),
+        let made = !room::made(&self.plan, self.at).is_empty();
+        let awaited = awaited::awaited(&step.kind, answer, self.policy.drain.timeout_s, made);
+        let Some(Awaited { missing, timeout_s, late }) = awaited else {
+            return self.fail(format!("what `{}` waits for could not be looked at", step.kind.word()), now);
         };
         if missing.is_empty() {
             return self.end(now);
@@ -449,7 +434,12 @@ impl Machine {
         let limit = i64::try_from(timeout_s).unwrap_or(i64::MAX);
         let until = *self.deadline.get_or_insert(later(now, limit));
         if now >= until {
-            return self.fail(format!("not done after {timeout_s} s: {}", missing.join(", ")), now);
+            let why = format!("not done after {timeout_s} s: {}", missing.join(", "));
+            return match late {
+                Late::Fails => self.fail(why, now),
+                Late::Holds => self.hold(why, now),
+                Late::Ends => self.end(now),
+            };
         }
         self.news.push(News::Waits(step.id, format!("waits for {}", missing.join(", "))));
         self.pause(Phase::Watching, later(now, POLL_S))

@@ -5,6 +5,7 @@
 //! [`mod@carry`] answers for a whole plan: what an earlier run left, and what becomes of the layout when a step fails for
 //! good. [`journal`] is what survives a crash; [`observe`] joins what the ports report into the model.
 
+mod awaited;
 pub mod carry;
 pub mod drive;
 pub mod journal;

@@ -93,7 +93,7 @@ pub async fn node<D: Driver, C: Cluster, H: Host>(
 /// Pods by the node that they are bound to.
 pub fn pods_by_node(cluster: &ObservedCluster) -> BTreeMap<&str, Vec<&Pod>> {
     let mut nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
-    for pod in &cluster.pods {
+    for pod in cluster.pods.iter().chain(&cluster.strangers) {
         if let Some(node) = &pod.node {
             nodes.entry(node).or_default().push(pod);
         }

@@ -58,8 +58,8 @@ pub enum Effect {
     LookAdmitted,
     /// Look which of the clients are not paused, and what is still advertised: [`Answer::Missing`].
     LookPaused(Vec<ClientRef>),
-    /// Look what is there and not advertised, or advertised and not there: [`Answer::Missing`].
-    LookAdvertised,
+    /// Look what of these instances (none: of all) is not advertised, and what is that is not there: [`Answer::Missing`].
+    LookAdvertised(Vec<SlotRef>),
     /// Ask whether the step's act would be allowed; nothing is done: [`Answer::Done`] or [`Answer::Evicted`].
     Ask(StepKind),
     /// Carry the step's act out: [`Answer::Done`] or [`Answer::Evicted`].
@@ -95,7 +95,7 @@ impl Effect {
             Effect::Journal(_) => "journal",
             Effect::LookSlot(_) | Effect::LookGpu(_) | Effect::LookProcess { .. } => "look at the GPU",
             Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
-            Effect::LookWriter | Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised => {
+            Effect::LookWriter | Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised(_) => {
                 "look at the node"
             }
             Effect::LookCommand { .. } => "look at the command",
@@ -119,7 +119,6 @@ impl Effect {
             StepKind::StandDown => Effect::LookWriter,
             StepKind::Taint => Effect::LookAdmitted,
             StepKind::PauseClients { commands, .. } => Effect::LookPaused(commands.clone()),
-            StepKind::ResumeClients { .. } | StepKind::RefreshClients => Effect::LookAdvertised,
             _ => Effect::LookCluster,
         }
     }

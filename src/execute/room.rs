@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
-use crate::model::plan::SlotRef;
-use crate::model::{NodePlan, StepKind};
+use crate::model::plan::{Guard, SlotRef};
+use crate::model::{NodePlan, Policy, Step, StepKind};
+use crate::plan::drain::{self, Ruling};
 
 /// The instances that a unit or command is to be given, but for those that a step from `at` on has still to make.
 pub(super) fn places(plan: &NodePlan, at: usize, kind: &StepKind) -> Vec<SlotRef> {
@@ -18,6 +19,15 @@ pub(super) fn places(plan: &NodePlan, at: usize, kind: &StepKind) -> Vec<SlotRef
     });
     let coming = |slot: &&SlotRef| rest().any(|k| matches!(k, StepKind::CreateInstance { slot: s, .. } if s == *slot));
     slots.into_iter().flatten().filter(|slot| !coming(slot)).cloned().collect()
+}
+
+/// The instances that the steps before `at` have made.
+pub(super) fn made(plan: &NodePlan, at: usize) -> Vec<SlotRef> {
+    let of = |kind: &StepKind| match kind {
+        StepKind::CreateInstance { slot, .. } => Some(slot.clone()),
+        _ => None,
+    };
+    plan.steps.iter().take(at).filter_map(|step| of(&step.kind)).collect()
 }
 
 /// Whether a step of the plan takes a user off its instances.
@@ -41,8 +51,24 @@ pub(super) fn pending(key: &str, cluster: &ObservedCluster) -> String {
     why.map_or_else(|| key.to_owned(), |(pod, why)| format!("{key} (pod {} is pending: {why})", pod.name))
 }
 
+/// Why the pod that a step evicts is not evicted after all: it asks for that by now, or its place is gone.
+pub(super) fn objection(
+    plan: &NodePlan,
+    at: usize,
+    step: &Step,
+    policy: &Policy,
+    cluster: &ObservedCluster,
+) -> Option<String> {
+    let StepKind::EvictPod { namespace, pod, uid, .. } = &step.kind else { return None };
+    let found = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *pod && p.uid == *uid)?;
+    if let Ruling::No(block) = drain::judge_pod(policy, found) {
+        return Some(format!("{}: {}", block.object, block.message));
+    }
+    if step.guards.contains(&Guard::Capacity) { missing(plan, at, &step.kind, cluster) } else { None }
+}
+
 /// Why there is no place for the pod that a step evicts: neither free now, nor made by a step from `at` on.
-pub(super) fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &ObservedCluster) -> Option<String> {
+fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &ObservedCluster) -> Option<String> {
     let StepKind::EvictPod { namespace, pod, uid, .. } = kind else { return None };
     let found = cluster.pods.iter().find(|p| p.namespace == *namespace && p.name == *pod && p.uid == *uid)?;
     if matches!(found.phase, PodPhase::Terminating | PodPhase::Ended) {

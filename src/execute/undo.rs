@@ -12,7 +12,6 @@ pub(super) fn owes(plan: &NodePlan, kind: &StepKind) -> Option<StepKind> {
         StepKind::PauseClients { units, commands } => {
             StepKind::ResumeClients { units: units.clone(), commands: commands.clone() }
         }
-        StepKind::RefreshClients => StepKind::ResumeClients { units: Vec::new(), commands: Vec::new() },
         // Where a reset must follow, the mode may be pending until then.
         StepKind::SetMigMode { gpu, enabled } if resets(plan, gpu) => {
             StepKind::SetMigMode { gpu: gpu.clone(), enabled: !enabled }
@@ -47,9 +46,6 @@ pub(super) fn settles(done: &StepKind, undo: &StepKind) -> bool {
         (StepKind::RefreshDevices { files }, StepKind::RefreshDevices { files: kept }) => files == kept,
         (StepKind::ResumeClients { units, commands }, StepKind::ResumeClients { units: stopped, commands: paused }) => {
             stopped.iter().all(|unit| units.contains(unit)) && paused.iter().all(|name| commands.contains(name))
-        }
-        (StepKind::RefreshClients, StepKind::ResumeClients { units, commands }) => {
-            units.is_empty() && commands.is_empty()
         }
         (StepKind::ResetGpu { gpu }, StepKind::SetMigMode { gpu: g, .. }) => g == gpu,
         (StepKind::StartUnit { unit, .. }, StepKind::StartUnit { unit: u, .. }) => u == unit,

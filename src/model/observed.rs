@@ -398,6 +398,12 @@ pub struct ObservedCluster {
     pub workloads: Vec<WorkloadState>,
     /// Free advertised instances by node and resource: allocatable less what bound pods ask for. Tainted nodes too.
     pub free: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Pods that only a kubelet knows, with the devices that it gave them: whose they are nobody tells.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub strangers: Vec<Pod>,
+    /// What could not be seen of it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gaps: Vec<Gap>,
 }
 
 /// A pod that holds or wants GPU resources.

@@ -103,6 +103,9 @@ pub struct NodePlan {
     pub fingerprint: Digest,
     /// RFC 3339, when the observation was made.
     pub observed_at: String,
+    /// Seconds that it was old when the plan was made; absent: it was made for the plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_s: Option<u64>,
     /// How its MIG devices are named as resources.
     #[serde(skip_serializing_if = "MigStrategy::is_mixed", default)]
     pub strategy: MigStrategy,

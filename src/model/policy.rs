@@ -201,6 +201,13 @@ pub struct Span {
     pub to: u32,
 }
 
+/// Annotations by which a pod asks not to be disturbed, with the value that asks it (Karpenter, cluster-autoscaler).
+pub const DO_NOT_DISRUPT: [(&str, &str); 3] = [
+    ("sectile.dev/do-not-disrupt", "true"),
+    ("karpenter.sh/do-not-disrupt", "true"),
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+];
+
 /// `[protect]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Protect {

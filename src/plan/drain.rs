@@ -7,14 +7,7 @@ use std::sync::Arc;
 use crate::model::desired::{Binding, DesiredNode, Target};
 use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
 use crate::model::plan::{Block, BlockCode};
-use crate::model::policy::{DaemonSets, PodSelector, Policy, Processes};
-
-/// Annotations that ask not to be disturbed, with the value that asks it.
-const ANNOTATIONS: [(&str, &str); 3] = [
-    ("sectile.dev/do-not-disrupt", "true"),
-    ("karpenter.sh/do-not-disrupt", "true"),
-    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
-];
+use crate::model::policy::{DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
 
 /// What is said of disturbing somebody, before budgets and room are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +24,7 @@ pub struct Court<'a> {
     policy: Option<&'a Policy>,
     bindings: &'a [Arc<Binding>],
     pods: &'a Pods<'a>,
+    node: &'a str,
 }
 
 /// Pods by namespace and name.
@@ -44,12 +38,13 @@ pub fn index(cluster: &ObservedCluster) -> Pods<'_> {
 impl<'a> Court<'a> {
     /// A court for one node.
     pub fn new(desired: &'a DesiredNode, pods: &'a Pods<'a>) -> Self {
-        Court { policy: desired.policy.as_deref(), bindings: &desired.bindings, pods }
+        let node = desired.node.as_str();
+        Court { policy: desired.policy.as_deref(), bindings: &desired.bindings, pods, node }
     }
 
-    /// The pod of that name.
+    /// The pod of that name, if it is the node's: a new pod may bear the name of one that its kubelet still knows.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&'a Pod> {
-        self.pods.get(&(namespace, name)).copied()
+        self.pods.get(&(namespace, name)).copied().filter(|pod| pod.node.as_deref() == Some(self.node))
     }
 
     /// The binding of a unit.
@@ -78,7 +73,7 @@ impl<'a> Court<'a> {
         }
         match user {
             User::Pod { namespace, name } => match self.pod(namespace, name) {
-                Some(pod) => self.judge_pod(pod),
+                Some(pod) => judge_pod(self.policy.unwrap_or(&Policy::default()), pod),
                 None => no(
                     BlockCode::UnknownUsers,
                     user,
@@ -126,63 +121,56 @@ impl<'a> Court<'a> {
             ),
         }
     }
+}
 
-    fn judge_pod(&self, pod: &Pod) -> Ruling {
-        if pod.phase == PodPhase::Terminating {
-            return Ruling::Move("it terminates already".to_owned());
+/// Judges a pod by a policy.
+pub fn judge_pod(policy: &Policy, pod: &Pod) -> Ruling {
+    if pod.phase == PodPhase::Terminating {
+        return Ruling::Move("it terminates already".to_owned());
+    }
+    let refuse = |code, message: String, hint: &str| {
+        Ruling::No(Block { code, message, object: format!("pod {}", pod.id()), hint: hint.to_owned() })
+    };
+    if pod.mirror {
+        let message = "a static pod of the node's own; the API server can't evict it".to_owned();
+        return refuse(BlockCode::MirrorPod, message, "take its manifest off the node");
+    }
+    if !pod.shared_claims.is_empty() {
+        let claims = pod.shared_claims.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+        return refuse(
+            BlockCode::SharedClaim,
+            format!("other pods hold ResourceClaim {claims}, too, and it keeps its instance while any of them does"),
+            "end the pods that share it, or give each a claim of its own",
+        );
+    }
+    if let Some(selector) = policy.protect.pods.iter().find(|s| selects(s, pod)) {
+        let message = format!("protected by {}", selector.source);
+        return refuse(
+            BlockCode::Protected,
+            message,
+            "take it out of protect.pods, or leave its instance in the layout",
+        );
+    }
+    let asked = DO_NOT_DISRUPT.iter().find(|(key, value)| pod.annotations.get(*key).is_some_and(|v| v == value));
+    if let Some((key, value)) = asked.filter(|_| policy.protect.annotations) {
+        let message = format!("it is annotated {key}={value}");
+        return refuse(BlockCode::Annotated, message, "take the annotation off, or set protect.annotations = false");
+    }
+    match &pod.owner {
+        None if !policy.drain.force => {
+            let message = "it has no controller that would make it anew".to_owned();
+            refuse(BlockCode::UnmanagedPod, message, "set drain.force = true to delete it for good, or delete it")
         }
-        let defaults = Policy::default();
-        let policy = self.policy.unwrap_or(&defaults);
-        let refuse = |code, message: String, hint: &str| {
-            Ruling::No(Block { code, message, object: format!("pod {}", pod.id()), hint: hint.to_owned() })
-        };
-        if pod.mirror {
-            let message = "a static pod of the node's own; the API server can't evict it".to_owned();
-            return refuse(BlockCode::MirrorPod, message, "take its manifest off the node");
+        Some(owner) if owner.kind == "DaemonSet" && policy.drain.daemonsets == DaemonSets::Refuse => {
+            let message = format!("DaemonSet {} manages it", owner.name);
+            refuse(BlockCode::DaemonSetPod, message, "set drain.daemonsets = \"delete\"")
         }
-        if !pod.shared_claims.is_empty() {
-            let claims = pod.shared_claims.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
-            return refuse(
-                BlockCode::SharedClaim,
-                format!(
-                    "other pods hold ResourceClaim {claims}, too, and it keeps its instance while any of them does"
-                ),
-                "end the pods that share it, or give each a claim of its own",
-            );
+        _ if pod.empty_dir && !policy.drain.delete_emptydir_data => {
+            let message = "its emptyDir data would be lost".to_owned();
+            refuse(BlockCode::EmptyDir, message, "set drain.delete_emptydir_data = true")
         }
-        if let Some(selector) = policy.protect.pods.iter().find(|s| selects(s, pod)) {
-            let message = format!("protected by {}", selector.source);
-            return refuse(
-                BlockCode::Protected,
-                message,
-                "take it out of protect.pods, or leave its instance in the layout",
-            );
-        }
-        let asked = ANNOTATIONS.iter().find(|(key, value)| pod.annotations.get(*key).is_some_and(|v| v == value));
-        if let Some((key, value)) = asked.filter(|_| policy.protect.annotations) {
-            let message = format!("it is annotated {key}={value}");
-            return refuse(
-                BlockCode::Annotated,
-                message,
-                "take the annotation off, or set protect.annotations = false",
-            );
-        }
-        match &pod.owner {
-            None if !policy.drain.force => {
-                let message = "it has no controller that would make it anew".to_owned();
-                refuse(BlockCode::UnmanagedPod, message, "set drain.force = true to delete it for good, or delete it")
-            }
-            Some(owner) if owner.kind == "DaemonSet" && policy.drain.daemonsets == DaemonSets::Refuse => {
-                let message = format!("DaemonSet {} manages it", owner.name);
-                refuse(BlockCode::DaemonSetPod, message, "set drain.daemonsets = \"delete\"")
-            }
-            _ if pod.empty_dir && !policy.drain.delete_emptydir_data => {
-                let message = "its emptyDir data would be lost".to_owned();
-                refuse(BlockCode::EmptyDir, message, "set drain.delete_emptydir_data = true")
-            }
-            Some(owner) => Ruling::Move(format!("{} {} makes it anew", owner.kind, owner.name)),
-            None => Ruling::Move("drain.force = true: it is deleted for good".to_owned()),
-        }
+        Some(owner) => Ruling::Move(format!("{} {} makes it anew", owner.kind, owner.name)),
+        None => Ruling::Move("drain.force = true: it is deleted for good".to_owned()),
     }
 }
 

@@ -46,6 +46,7 @@ fn empty(desired: &DesiredNode, now: Timestamp) -> NodePlan {
         suspended: None,
         fingerprint: Digest(String::new()),
         observed_at: now.to_string(),
+        age_s: None,
         strategy: MigStrategy::default(),
         source: desired.layout.clone(),
         shadows: desired.shadows.clone(),

@@ -9,12 +9,17 @@ use crate::model::policy::{Policy, WriterRule};
 /// Gates the DaemonSet of NVIDIA's mig-manager. The operator fills it only where it is missing or empty, so another
 /// value lasts.
 pub const MIG_MANAGER: &str = "nvidia.com/gpu.deploy.mig-manager";
+/// Gates the DaemonSet of the operator's device plugin; what changes drivers or MIG states sets it to a word of its own.
+const DEVICE_PLUGIN: &str = "nvidia.com/gpu.deploy.device-plugin";
 /// What mig-manager is asked for.
 const CONFIG: &str = "nvidia.com/mig.config";
 /// What it says of itself.
 const STATE: &str = "nvidia.com/mig.config.state";
 /// nos partitions the GPUs of nodes that bear it.
 const NOS: (&str, &str) = ("nos.nebuly.com/gpu-partitioning", "mig");
+
+/// GKE partitions the GPUs of nodes that bear it, and owns their device plugin (GKE, multi-instance GPUs).
+const GKE: &str = "cloud.google.com/gke-gpu-partition-size";
 
 /// What is to be done about another writer on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,15 @@ pub fn found(policy: Option<&Policy>, node: &ObservedNode) -> Writer {
         let message = format!("nos partitions its GPUs: label {}={}", NOS.0, NOS.1);
         blocks.push(block(message, "take the label off the node"));
     }
+    if let Some(size) = label(GKE) {
+        let message = format!("GKE partitions its GPUs: label {GKE}={size}");
+        blocks.push(block(message, "make a node pool without that size, or take the node out of the layouts"));
+    }
+    let ours = node.cluster.as_ref().is_some_and(|cluster| cluster.clients_paused);
+    if let Some(value) = label(DEVICE_PLUGIN).filter(|value| !["true", "false"].contains(value) && !ours) {
+        let message = format!("somebody else has paused its device plugin: label {DEVICE_PLUGIN}={value}");
+        blocks.push(block(message, "wait until it is done, or set the label to true where nobody works on the node"));
+    }
     match mig_manager(policy, node, label) {
         Manager::None if blocks.is_empty() => Writer::None,
         Manager::StandDown if blocks.is_empty() => Writer::StandDown,
@@ -67,7 +81,7 @@ fn told_of(writer: ForeignWriter) -> (String, &'static str) {
             "give the node another mode in the configuration of HAMi's device plugin, or take it out of the layouts",
         ),
         ForeignWriter::AcceleratorSlicer => (
-            "the dynamic accelerator slicer cuts its GPUs: it has a NodeAccelerator of it",
+            "the dynamic accelerator slicer cuts its GPUs: it offers resources mig.das.com/…",
             "uninstall the slicer or delete its NodeAccelerator of the node, or take the node out of the layouts",
         ),
     };

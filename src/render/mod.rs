@@ -14,6 +14,7 @@ pub mod status;
 pub mod step;
 pub mod tale;
 pub mod text;
+pub mod view;
 mod words;
 
 pub use step::{Names, step};

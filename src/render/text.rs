@@ -77,7 +77,21 @@ fn node(node: &NodePlan, desired: &Revision, shared: &[Block], widest: usize, st
 pub(super) fn header(node: &NodePlan, desired: &Revision, widest: usize) -> String {
     let source = words::source(node.source.as_ref(), &node.shadows);
     let name = paint(STRONG, &pad(&node.name, widest));
-    format!("{name}   {} · {desired} · {source}", words::state(node.state))
+    let seen = node.age_s.map(|age_s| format!(" · seen {} ago", words::age(age_s))).unwrap_or_default();
+    format!("{name}   {} · {desired} · {source}{seen}", words::state(node.state))
+}
+
+/// What becomes of a node, in a sentence.
+pub fn sum(node: &NodePlan) -> String {
+    let number = |of: fn(&crate::model::plan::GpuPlan) -> usize| node.gpus.iter().map(of).sum::<usize>();
+    let parts = [
+        (number(|gpu| gpu.destroy.len()), "to destroy"),
+        (number(|gpu| gpu.create.len()), "to create"),
+        (number(|gpu| usize::from(gpu.managed) * gpu.keep.len()), "kept"),
+        (node.disruptions.len(), "to disturb"),
+    ];
+    let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    parts.join(", ")
 }
 
 /// Whether a GPU's own lines tell of it: it loses an instance that goes.

@@ -127,3 +127,13 @@ pub(super) fn remarks(indent: usize, gaps: &[Gap], warnings: &[String]) -> Strin
     }
     text
 }
+
+/// How long ago something was, in the largest unit that tells something: `3 min`.
+pub(super) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => count(usize::try_from(seconds / 86_400).unwrap_or(usize::MAX), "day", "days"),
+    }
+}

@@ -49,6 +49,8 @@ impl Cluster for SimCluster {
             budgets: world.budgets.iter().map(|budget| world.budget(budget)).collect(),
             workloads: workloads.collect(),
             free: world.free(),
+            strangers: Vec::new(),
+            gaps: Vec::new(),
         })
     }
 
@@ -116,6 +118,16 @@ impl Cluster for SimCluster {
         if let Some(there) = world.nodes.get_mut(node) {
             there.clients_paused = paused;
         }
+        world.pass(0);
+        Ok(())
+    }
+
+    async fn restart_clients(&self, node: &str) -> Port<()> {
+        let mut world = lock(&self.world);
+        world.nodes.get(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+        let start_ms = world.latency_ms("clients", CLIENTS_START_MS);
+        world.pass(start_ms);
+        world.advertise(node);
         world.pass(0);
         Ok(())
     }

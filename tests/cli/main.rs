@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
 )]
 
+mod cluster;
 mod commands;
 mod fleet;
 mod guards;

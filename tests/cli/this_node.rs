@@ -200,3 +200,19 @@ fn what_this_version_can_not_do_here_it_says() {
     assert_eq!(told.code, 1, "{told:?}");
     assert!(told.stderr.contains("does not speak to systemd") && told.stderr.contains("e.service"), "{told:?}");
 }
+
+#[test]
+fn where_a_kubelet_runs_nothing_is_planned_before_somebody_tells_where_its_cluster_is() {
+    let sandbox = node();
+    sandbox.write("kubelet.sock", "");
+    let socket = sandbox.path("kubelet.sock").display().to_string();
+    // The settings of the simulation stand for the driver's alone here.
+    let more = [("SECTILE_CLUSTER", ""), ("SECTILE_SIM_NODE", "n"), ("SECTILE_POD_RESOURCES", socket.as_str())];
+    let told = run_with(&sandbox, "plan", &more);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("a kubelet runs here") && told.stderr.contains("--kubeconfig FILE"), "{told:?}");
+    assert_eq!(run_with(&sandbox, "plan --cluster none", &more).code, 0);
+    // A node is not planned either where its cluster can't be reached.
+    let told = run_with(&sandbox, "plan --kubeconfig no-such-file", &more);
+    assert!(told.code == 1 && told.stderr.contains("no-such-file can't be used"), "{told:?}");
+}

@@ -63,8 +63,13 @@ fn the_help_is_what_the_manual_prints() {
 #[test]
 fn what_this_version_cannot_reach_is_an_error_and_no_wrong_usage() {
     let sandbox = Sandbox::example();
-    let lines =
-        ["plan --cluster kube", "plan --sim --gpus nvml", "plan --sim --cluster kube", "plan --sim --cluster none"];
+    let lines = [
+        "plan --cluster kube",
+        "plan --sim --gpus nvml",
+        "plan --sim --cluster kube --node gpu-a-01 --kubeconfig no-such-file",
+        "plan --fleet --cluster kube --kubeconfig no-such-file",
+        "plan --sim --cluster none",
+    ];
     let told = lines.map(|line| {
         let told = sandbox.run(line);
         assert_eq!((told.code, told.stdout.as_str()), (1, ""), "{line}: {told:?}");

@@ -1,9 +1,11 @@
 //! Plans that a review found to be wrong, each with the name of what was wrong with it.
 
+use sectile::execute::{at_once, observe};
 use sectile::model::observed::PodPhase;
 use sectile::model::plan::{Block, Verdict};
-use sectile::model::{NodePlan, Plan, StepKind};
+use sectile::model::{Known, NodePlan, Plan, StepKind};
 use sectile::plan;
+use sectile::sim::host::SimHost;
 use sectile::sim::lock;
 
 use super::fleets::Run;
@@ -326,4 +328,52 @@ fn a_stopped_unit_whose_only_instance_a_process_holds_has_no_capacity() {
     assert_eq!(codes(&plan.nodes[0].blocked), ["no-capacity"]);
     assert!(plan.nodes[0].blocked[0].object.contains("u.service"), "{:?}", plan.nodes[0].blocked);
     assert!(plan.nodes[0].steps.is_empty());
+}
+
+#[test]
+fn a_pod_elsewhere_is_not_evicted_for_one_of_its_name_that_only_the_kubelet_knows() {
+    let (fleet, layouts) = goes("w");
+    let run = run(&fleet, &layouts, "");
+    let (desired, mut observed, free) = run.plan();
+    assert!(words(&free.nodes[0]).contains(&"evict_pod"));
+    // It was made anew on another node, and its kubelet still knows the one before.
+    observed.cluster.pods[0].node = Some("m".to_owned());
+    let plan = plan::plan(&desired, &observed, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(plan::check::check(&desired, &observed, &plan), []);
+    assert_eq!((codes(&plan.nodes[0].blocked), disruptive(&plan.nodes[0])), (vec!["unknown-users"], false));
+    assert_eq!(moving(&plan), [""; 0]);
+    assert!(!words(&plan.nodes[0]).contains(&"destroy_instance"));
+    // Who would take it for that one is caught.
+    let found = plan::check::check(&desired, &observed, &free);
+    assert!(found.iter().any(|v| v.invariant == plan::check::Invariant::Foreign), "{found:?}");
+}
+
+#[test]
+fn a_pod_that_only_the_kubelet_knows_is_not_left_out_of_those_that_hold_something() {
+    let run = run(&node("n", &["0:1g.10gb:pod:x/w-0"]), &[layout("n", &["7g.80gb"])], "");
+    let mut observed = run.observe();
+    observed.cluster.strangers = std::mem::take(&mut observed.cluster.pods);
+    let pods = observe::pods_by_node(&observed.cluster)["n"].clone();
+    let host = SimHost { world: run.world.clone(), node: "n".to_owned() };
+    let (cluster, units, labels) = (run.cluster(), run.tree.units(), Known::Known(Default::default()));
+    let look = observe::node_of("n", &run.nodes[0].1, Some(&cluster), Some(&pods), &host, &units, &labels);
+    observed.nodes.insert("n".to_owned(), at_once(look).unwrap().unwrap());
+    let (desired, now) = (run.resolve(&observed), jiff::Timestamp::UNIX_EPOCH);
+    let plan = plan::plan(&desired, &observed, now);
+    assert_eq!(plan::check::check(&desired, &observed, &plan), []);
+    assert_eq!((codes(&plan.nodes[0].blocked), words(&plan.nodes[0])), (vec!["unknown-users"], vec![]));
+}
+
+#[test]
+fn whom_only_the_kubelet_knows_is_not_chosen_to_leave_before_those_that_can() {
+    let gpus = ["0:1g.10gb:pod:x/w-0 4:1g.10gb:pod:x/a-0 5:1g.10gb:pod:x/b-0", "0:1g.10gb 1:1g.10gb 2:1g.10gb"];
+    let fleet = node("n", &gpus) + &["w", "a", "b"].map(stateful).concat();
+    let run = run(&fleet, &[layout("n", &["3g.40gb 1g.10gb 1g.10gb", "1g.10gb 1g.10gb 1g.10gb"])], "");
+    let (desired, mut observed, free) = run.plan();
+    assert_eq!(moving(&free), ["w-0"]);
+    let pod = observed.cluster.pods.iter_mut().find(|pod| pod.name == "w-0").unwrap();
+    pod.node = Some("m".to_owned());
+    let plan = plan::plan(&desired, &observed, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(plan::check::check(&desired, &observed, &plan), []);
+    assert_eq!((moving(&plan), codes(&plan.nodes[0].blocked)), (vec!["a-0", "b-0"], vec![]));
 }

@@ -8,6 +8,7 @@ use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::gpu::Gpus;
 use sectile::model::observed::DeviceFiles;
 use sectile::model::observed::{NodeInCluster, PodPhase, UnitState};
+use sectile::model::policy::DO_NOT_DISRUPT;
 use sectile::model::{Digest, ObservedCluster, Pod};
 use sectile::ports::{
     Clock, Cluster, ClusterEvent, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request, Shown,
@@ -118,6 +119,9 @@ impl Cluster for Meddled<SimCluster> {
     }
     async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
         self.call(if plan.is_some() { "pause" } else { "resume" }, self.inner.set_clients_paused(node, plan)).await
+    }
+    async fn restart_clients(&self, node: &str) -> Port<()> {
+        self.call("restart", self.inner.restart_clients(node)).await
     }
     async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()> {
         self.call("set_label", self.inner.set_label(node, key, value)).await
@@ -284,10 +288,10 @@ fn a_pause_that_fails_halfway_leaves_nothing_paused() {
 }
 
 #[test]
-fn a_refresh_that_fails_halfway_leaves_nothing_paused() {
+fn a_refresh_that_fails_leaves_nothing_paused() {
     let run = run(&node("n", &[""]), &[layout("n", &["1g.10gb"])], "");
     assert_eq!(words(&run.plan().2.nodes[0]), ["create_instance", "refresh_clients"]);
-    let outcome = carry_out(&run, Trouble { cluster: once("resume", Fate::Fails), ..Trouble::default() });
+    let outcome = carry_out(&run, Trouble { cluster: once("restart", Fate::Fails), ..Trouble::default() });
     failed(&outcome);
     nothing_is_left(&run);
 }
@@ -459,4 +463,33 @@ fn a_process_that_ended_was_killed_all_the_same_where_its_id_was_anothers() {
     run.apply();
     assert!(lock(&run.world).ledger.is_empty());
     assert!(run.plan().2.nodes[0].steps.is_empty());
+}
+
+#[test]
+fn a_pod_that_asks_not_to_be_disturbed_behind_the_plan_is_not_evicted() {
+    let asked = |policy: &str, key: &'static str, value: &'static str| {
+        let run = leaving_pod(policy);
+        let world = run.world.clone();
+        let annotate: Hook = Box::new(move |name| {
+            if name == "taint" {
+                let mut world = lock(&world);
+                let pod = world.pods.get_mut("x/w-0").unwrap();
+                pod.annotations.insert(key.to_owned(), value.to_owned());
+            }
+            Fate::Passes
+        });
+        let before = lock(&run.world).pods["x/w-0"].uid.clone();
+        let outcome = carry_out(&run, Trouble { cluster: annotate, ..Trouble::default() });
+        nothing_is_left(&run);
+        let stays = lock(&run.world).pods["x/w-0"].uid == before;
+        (outcome, stays)
+    };
+    for (key, value) in DO_NOT_DISRUPT {
+        let (outcome, stays) = asked("", key, value);
+        assert!(matches!(&outcome, Outcome::Held { why, .. } if why.contains(key)), "{outcome:?}");
+        assert!(stays, "{key}");
+        // It says the opposite, or nobody is to heed it.
+        let (opposite, ignored) = (asked("", key, "x"), asked("[protect]\nannotations = false\n", key, value));
+        assert_eq!((opposite, ignored), ((Outcome::Done, false), (Outcome::Done, false)), "{key}");
+    }
 }

@@ -66,5 +66,6 @@ mod state;
 mod story;
 mod strategies;
 mod support;
+mod view;
 mod watch;
 mod writers;

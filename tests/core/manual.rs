@@ -13,6 +13,7 @@ use sectile::model::Policy;
 use sectile::model::catalogue::{self, Provenance};
 use sectile::model::plan::{BlockCode, DisruptionKind, Guard, NodeState, Scope, Verdict};
 use sectile::model::policy::Uncoordinated;
+use sectile::ports::Reason;
 use sectile::sim::fault::CALLS;
 use sectile::sim::fleet;
 
@@ -24,6 +25,7 @@ const TREE: &str = include_str!("../../packaging/doc/tree.md");
 const COMMANDS: &str = include_str!("../../packaging/doc/commands.md");
 const SIMULATOR: &str = include_str!("../../packaging/doc/simulator.md");
 const DRIVER: &str = include_str!("../../packaging/doc/driver.md");
+const KUBERNETES: &str = include_str!("../../packaging/doc/kubernetes.md");
 
 /// The rows of the tables below the headings of that name, cell by cell, without the tables' heads.
 fn table<'t>(text: &'t str, heading: &str) -> Vec<Vec<&'t str>> {
@@ -212,6 +214,14 @@ fn every_call_that_can_fail_stands_in_the_manual_with_its_codes() {
         assert_eq!(told(row[2]), codes(true), "{port:?}");
         assert_eq!(told(row[3]), codes(false), "{port:?}");
     }
+}
+
+#[test]
+fn every_event_stands_in_the_manual() {
+    let rows = table(KUBERNETES, "Events");
+    let told: Vec<(&str, bool)> = rows.iter().map(|row| (row[0].trim_matches('`'), row[1] == "Warning")).collect();
+    let all: Vec<(&str, bool)> = Reason::ALL.iter().map(|reason| (reason.word(), reason.warns())).collect();
+    assert_eq!(told, all);
 }
 
 #[test]

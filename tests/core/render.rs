@@ -83,6 +83,7 @@ fn node(name: &str, state: NodeState, gpus: Vec<GpuPlan>) -> NodePlan {
         suspended: None,
         fingerprint: Digest::of([name.as_bytes()]),
         observed_at: "2026-03-02T09:00:00Z".into(),
+        age_s: None,
         source: source("layouts/inference.toml:4"),
         shadows: vec![],
         gpus,

@@ -39,9 +39,22 @@ fn every_tool_blocks_all_changes_and_is_named_with_the_way_to_hand_over() {
     let mut seen = observed;
     let node = seen.nodes.get_mut("n").unwrap();
     node.cluster.as_mut().unwrap().writers.extend(ForeignWriter::ALL);
-    node.labels = sectile::model::Known::Known([("nos.nebuly.com/gpu-partitioning".into(), "mig".into())].into());
+    let labels = [("nos.nebuly.com/gpu-partitioning", "mig"), ("cloud.google.com/gke-gpu-partition-size", "1g.5gb")];
+    let known = |labels: &[(&str, &str)]| {
+        sectile::model::Known::Known(labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    };
+    node.labels = known(&labels);
     let plan = plan::plan(&desired, &seen, jiff::Timestamp::UNIX_EPOCH);
-    assert_eq!(plan.nodes[0].blocked.len(), 4, "each is told");
+    assert_eq!(plan.nodes[0].blocked.len(), 5, "each is told");
+    // Each alone holds the node, and the check knows it by itself.
+    for label in labels {
+        let mut seen = scene.plan().1;
+        let free = plan::plan(&desired, &seen, jiff::Timestamp::UNIX_EPOCH);
+        seen.nodes.get_mut("n").unwrap().labels = known(&[label]);
+        assert!(plan::plan(&desired, &seen, jiff::Timestamp::UNIX_EPOCH).nodes[0].steps.is_empty(), "{label:?}");
+        let found = plan::check::check(&desired, &seen, &free);
+        assert!(found.iter().any(|v| v.invariant == Invariant::HandsOff), "{label:?}: {found:?}");
+    }
 }
 
 /// A node whose mig-manager takes so long to end.
@@ -81,4 +94,37 @@ fn a_mig_manager_that_does_not_end_is_told_and_the_node_is_left_alone() {
     assert!(why.contains("not done after 60 s") && why.contains("mig-manager"), "{why}");
     let world = lock(&run.world);
     assert_eq!((&world.nodes["n"].gpus, world.nodes["n"].tainted, left.len()), (&before, false, 0));
+}
+
+#[test]
+fn nothing_is_done_to_a_node_whose_device_plugin_somebody_else_has_stopped() {
+    let scene = run(&node("n", &["0:2g.20gb"]), &[layout("n", &["2g.20gb 1g.10gb"])], "");
+    let (desired, observed, free) = scene.plan();
+    // What its label says, whether a mark of ours is there, and whether somebody else is at work.
+    let cases = [
+        ("paused-for-driver-upgrade", false, true),
+        ("paused-for-mig-change", false, true),
+        ("paused-for-driver-upgrade", true, false),
+        ("paused-for-mig-change", true, false),
+        ("", false, false),
+        ("true", false, false),
+        ("false", false, false),
+    ];
+    for (value, ours, stops) in cases {
+        let mut seen = observed.clone();
+        let there = seen.nodes.get_mut("n").unwrap();
+        there.cluster.as_mut().unwrap().clients_paused = ours;
+        let label = ("nvidia.com/gpu.deploy.device-plugin".to_owned(), value.to_owned());
+        there.labels = sectile::model::Known::Known([label].into());
+        let plan = plan::plan(&desired, &seen, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(plan::check::check(&desired, &seen, &plan), [], "{value}");
+        assert_eq!(plan.nodes[0].steps.is_empty(), stops, "{value} {ours}");
+        let told: Vec<_> =
+            plan.nodes[0].blocked.iter().map(|block| (block.code, block.message.contains(value))).collect();
+        let wanted = if stops { vec![(BlockCode::ForeignWriter, true)] } else { vec![] };
+        assert_eq!(told, wanted, "{value} {ours}");
+        // The steps that were planned without it are caught.
+        let found = plan::check::check(&desired, &seen, &free);
+        assert_eq!(found.iter().any(|v| v.invariant == Invariant::HandsOff), stops, "{value} {ours}: {found:?}");
+    }
 }

@@ -97,7 +97,10 @@ pub(super) fn spared(wanted: &DesiredNode, cluster: &Cluster<'_>, user: &User) -
     let policy = wanted.policy.as_deref().unwrap_or(&defaults);
     match user {
         User::Pod { namespace, name } => {
-            let Some(pod) = cluster.pod(namespace, name) else { return Some("unknown to the API server") };
+            let here = |pod: &&Pod| pod.node.as_ref() == Some(&wanted.node);
+            let Some(pod) = cluster.pod(namespace, name).filter(here) else {
+                return Some("unknown to the API server");
+            };
             if pod.phase == PodPhase::Terminating { None } else { spared_pod(policy, pod) }
         }
         User::Unit(name) => {

@@ -134,8 +134,13 @@ pub(super) fn walk<'a>(
     if said && served != wants && wanted.layout.is_some() && !plan.steps.is_empty() {
         walk.found.add(Invariant::HandsOff, None, "its instances reach pods in another way than the policy says");
     }
-    let told = label("nos.nebuly.com/gpu-partitioning") == "mig" || in_cluster.is_some_and(|c| !c.writers.is_empty());
-    if told && !plan.steps.is_empty() {
+    let cut = label("nos.nebuly.com/gpu-partitioning") == "mig"
+        || !label("cloud.google.com/gke-gpu-partition-size").is_empty();
+    let told = cut || in_cluster.is_some_and(|c| !c.writers.is_empty());
+    // Whoever stops the device plugin by another word than ours is at work on the node.
+    let stops = !["", "true", "false"].contains(&label("nvidia.com/gpu.deploy.device-plugin"))
+        && in_cluster.is_none_or(|cluster| !cluster.clients_paused);
+    if (told || stops) && !plan.steps.is_empty() {
         walk.found.add(Invariant::HandsOff, None, "it is changed beside another tool that writes its MIG state");
     }
     let stands_down = plan.steps.first().is_some_and(|step| step.kind == StepKind::StandDown);

@@ -147,6 +147,7 @@ asynchronous! {
         fn set_taint(node: &str, plan: Option<&Digest>) -> ();
         fn set_label(node: &str, key: &str, value: &str) -> ();
         fn set_clients_paused(node: &str, plan: Option<&Digest>) -> ();
+        fn restart_clients(node: &str) -> ();
         fn remove_pod(namespace: &str, name: &str, uid: &str, how: Removal) -> Eviction;
         fn bind(request: &Request<'_>) -> ();
         fn publish(node: &str, shown: &Shown<'_>) -> ();

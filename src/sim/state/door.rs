@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Begun, Held, StateError, StateFile, load, read, take, whole, write};
-use crate::ports::{Nvml, NvmlCode};
+use crate::model::Placement;
+use crate::ports::{Ci, CiInfo, CiProfileInfo, Device, Driver, Gi, GiInfo, GiProfileInfo, Nvml, NvmlCode, ProcessInfo};
 use crate::sim::driver::{Latency, SimDriver};
 use crate::sim::fault::{Fate, Faulty, Meddler};
 use crate::sim::lock;
@@ -131,6 +132,18 @@ impl Door {
         }
     }
 }
+
+macro_rules! driver {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl Driver for Door {
+            $(fn $name(&self, $($arg: $type),*) -> Nvml<$result> {
+                self.call(stringify!($name), |driver| driver.$name($($arg),*))
+            })*
+        }
+    };
+}
+
+crate::ports::driver_calls!(driver);
 
 impl Meddler for &Door {
     fn fate(&self, call: &'static str) -> Fate {

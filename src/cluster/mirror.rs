@@ -1,0 +1,246 @@
+//! Objects that are kept by a watch: what was listed once, and every change since. A dropped watch, one that fell
+//! behind (410) and a server that is away are kube's to mend; how it stands is told with what is kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::transport::{of_client, refused};
+use crate::model::Gap;
+use crate::ports::{Port, PortError};
+
+/// How long the first list may take before its absence is told as an error.
+const FIRST: Duration = Duration::from_secs(30);
+/// Pauses between lists that fail: doubling, between these.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// After which it is tried again to list what the server has not got or does not show.
+const BARRED_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is kept, by namespace and name.
+type Items<T> = BTreeMap<(String, String), T>;
+
+/// Whether anything can be told without a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// No: whoever may not see it knows nothing.
+    Always,
+    /// Yes: a server that has no such kind has none of its objects, and that they may not be seen is a gap.
+    IfThere,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    items: Items<T>,
+    /// Versions that our own changes gave to objects.
+    ours: BTreeMap<(String, String), u64>,
+    /// Those of a list that is not complete yet.
+    coming: Items<T>,
+    ready: bool,
+    /// Why what is kept may be old.
+    trouble: Option<PortError>,
+    /// The server has no such kind, or we may not see it.
+    barred: Option<PortError>,
+}
+
+/// What became of a watch by what it told.
+enum WentOn {
+    Yes,
+    /// And everything was told.
+    Listed,
+    No,
+}
+
+/// A mirror of all objects of a kind, each as what is needed of it.
+#[derive(Debug)]
+pub(super) struct Mirror<T> {
+    what: &'static str,
+    kept: Arc<Mutex<Kept<T>>>,
+    changed: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl<T> Drop for Mirror<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Clone + Send + 'static> Mirror<T> {
+    /// Begins to watch all objects of a kind; `keep` tells what is needed of one, `None`: nothing.
+    pub(super) fn of<K>(
+        client: &Client,
+        what: &'static str,
+        need: Need,
+        keep: impl Fn(&K) -> Option<T> + Send + 'static,
+    ) -> Self
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let (items, ours, coming) = Default::default();
+        let kept = Kept { items, ours, coming, ready: false, trouble: None, barred: None };
+        let (kept, changed) = (Arc::new(Mutex::new(kept)), Arc::new(Notify::new()));
+        let (into, tell, api) = (Arc::clone(&kept), Arc::clone(&changed), Api::<K>::all(client.clone()));
+        let task = tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let mut stream = pin!(watcher(api.clone(), watcher::Config::default()));
+                while let Some(event) = stream.next().await {
+                    let went_on = lock(&into).take(event, what, need, &keep);
+                    tell.notify_waiters();
+                    match went_on {
+                        WentOn::Yes => {}
+                        WentOn::Listed => pause = FIRST_PAUSE,
+                        WentOn::No => break,
+                    }
+                }
+                // A watch that can't be taken up says nothing once it can; a new list does.
+                let barred = lock(&into).barred.is_some();
+                tokio::time::sleep(if barred { BARRED_PAUSE } else { pause }).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        });
+        Mirror { what, kept, changed, task }
+    }
+
+    /// Works with what is kept.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no first list yet, or what is kept may be old since the watch is down; of a kind that is not
+    /// there or may not be seen, nothing is kept.
+    pub(super) async fn with<R>(&self, with: impl FnOnce(&Items<T>) -> R) -> Port<R> {
+        let first = async {
+            loop {
+                // Registered before the look, so that no change in between is missed.
+                let changed = self.changed.notified();
+                if lock(&self.kept).settled() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let late = tokio::time::timeout(FIRST, first).await.is_err();
+        let kept = lock(&self.kept);
+        match &kept.trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None if late => Err(PortError {
+                transient: true,
+                code: format!("no answer for {} s", FIRST.as_secs()),
+                message: format!("listing {}", self.what),
+            }),
+            None => Ok(with(&kept.items)),
+        }
+    }
+
+    /// Why nothing is kept of a kind that is not there or may not be seen.
+    pub(super) fn gap(&self) -> Option<Gap> {
+        let kept = lock(&self.kept);
+        kept.barred.as_ref().map(|why| Gap { object: self.what.to_owned(), message: why.to_string() })
+    }
+
+    /// Takes an object as the server has just told it in answer to a change of ours; what a watch tells of it from before
+    /// comes too late.
+    pub(super) fn put<K: Resource>(&self, object: &K, item: T) {
+        let mut kept = lock(&self.kept);
+        kept.ours.extend(version(object).map(|version| (key(object), version)));
+        kept.items.insert(key(object), item);
+    }
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Versions of a kind's objects can be compared as numbers (promised since Kubernetes 1.35, and so since etcd).
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
+impl<T: Clone> Kept<T> {
+    /// Whether a look need not wait: it is all there, or it is known why not.
+    fn settled(&self) -> bool {
+        self.ready || self.trouble.is_some() || self.barred.is_some()
+    }
+
+    fn take<K: Resource>(
+        &mut self,
+        event: Result<Event<K>, watcher::Error>,
+        what: &'static str,
+        need: Need,
+        keep: &impl Fn(&K) -> Option<T>,
+    ) -> WentOn {
+        match event {
+            Ok(Event::Init) => {
+                self.coming.clear();
+                // A server that was restored counts from an earlier version.
+                self.ours.clear();
+            }
+            Ok(Event::InitApply(object)) => {
+                let known = if self.is_late(&object) { self.items.get(&key(&object)).cloned() } else { keep(&object) };
+                self.coming.extend(known.map(|item| (key(&object), item)));
+            }
+            Ok(Event::InitDone) => {
+                self.items = std::mem::take(&mut self.coming);
+                (self.ready, self.trouble, self.barred) = (true, None, None);
+                return WentOn::Listed;
+            }
+            Ok(Event::Apply(object)) if self.is_late(&object) => {}
+            Ok(Event::Apply(object)) => match keep(&object) {
+                Some(item) => drop(self.items.insert(key(&object), item)),
+                None => drop(self.items.remove(&key(&object))),
+            },
+            // Of what was made anew meanwhile.
+            Ok(Event::Delete(object)) if self.is_late(&object) => {}
+            Ok(Event::Delete(object)) => drop(self.items.remove(&key(&object))),
+            Err(error) => return self.fail(&error, what, need),
+        }
+        WentOn::Yes
+    }
+
+    /// Whether an object is from before a change of ours.
+    fn is_late<K: Resource>(&self, object: &K) -> bool {
+        self.ours.get(&key(object)).is_some_and(|ours| version(object).is_some_and(|version| version < *ours))
+    }
+
+    fn fail(&mut self, error: &watcher::Error, what: &'static str, need: Need) -> WentOn {
+        let what = format!("watching {what}");
+        let trouble = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+                // What was there once is there: a server that was just started does not know yet what we may.
+                if need == Need::IfThere && !self.ready && matches!(status.code, 403 | 404) =>
+            {
+                self.items.clear();
+                (self.trouble, self.barred) = (None, Some(refused(status.code, &status.message, &what)));
+                return WentOn::No;
+            }
+            // Its object would go unseen. To kube whatever is no event is a Status.
+            watcher::Error::WatchFailed(kube::Error::Api(_) | kube::Error::SerdeError(_)) => {
+                PortError { transient: true, code: "what it tells can't be read".to_owned(), message: what }
+            }
+            // What was kept is as it was a moment ago, and the watch is taken up again; where that fails, it is told.
+            watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_) => return WentOn::Yes,
+            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+                of_client(error, &what)
+            }
+            watcher::Error::NoResourceVersion => {
+                PortError { transient: false, code: "it can't be watched".to_owned(), message: what }
+            }
+        };
+        (self.trouble, self.barred) = (Some(trouble), None);
+        WentOn::No
+    }
+}
