@@ -31,6 +31,8 @@ const GRACE_TICKS: u32 = 10;
 pub(crate) struct Log {
     /// Devices by pod, `namespace/name`, with the pod's UID.
     pub(crate) given: BTreeMap<String, (String, BTreeSet<String>)>,
+    /// Whether the kubelet takes no pod up just now.
+    pub(crate) frozen: bool,
     /// Pods that were rejected.
     pub(crate) rejected: Vec<String>,
     /// Whether the plugin was ever seen stopped.
@@ -214,6 +216,9 @@ impl Work {
 
     /// Gives a pod its devices, the last ones first, and runs it; or rejects it.
     async fn admit(&self, api: &Api<Pod>, pod: &Pod, id: &str, healthy: &BTreeMap<String, String>) -> kube::Result<()> {
+        if self.log.lock().unwrap().frozen {
+            return Ok(());
+        }
         let spec = pod.spec.clone().unwrap_or_default();
         let limits = spec.containers.iter().filter_map(|c| c.resources.as_ref()?.limits.clone()).flatten();
         let wants = limits.filter(|(resource, _)| resource.starts_with("nvidia.com/"));

@@ -257,16 +257,37 @@ spec: {{maxUnavailable: {max_unavailable}, selector: {{matchLabels: {{app: {work
             namespace = self.name
         );
         kubectl(&["apply", "-f", "-"], &yaml);
-        let allowed = || {
-            let path = ["get", "pdb", workload, "-n", &self.name, "-o", "jsonpath={.status.disruptionsAllowed}"];
-            kubectl(&path, "")
-        };
-        wait_for("the budget's status", || allowed() == max_unavailable.to_string() || max_unavailable > 0);
+        // Its pods may be still to come.
+        wait_for("the budget's status", || {
+            self.allowed(workload) == max_unavailable.to_string() || max_unavailable > 0
+        });
     }
 
+    /// Changes a budget, and waits until its status tells so.
     pub(crate) fn set_budget(&self, workload: &str, max_unavailable: u32) {
         let patch = format!("{{\"spec\":{{\"maxUnavailable\":{max_unavailable}}}}}");
         kubectl(&["patch", "pdb", workload, "-n", &self.name, "--type=merge", "-p", &patch], "");
+        wait_for("the budget's status", || self.allowed(workload) == max_unavailable.to_string());
+    }
+
+    /// How many evictions a budget allows now.
+    fn allowed(&self, workload: &str) -> String {
+        kubectl(&["get", "pdb", workload, "-n", &self.name, "-o", "jsonpath={.status.disruptionsAllowed}"], "")
+    }
+
+    /// A pod that no scheduler has bound to the node, and that asks for one of that resource.
+    pub(crate) fn bound(&self, name: &str, resource: &str) {
+        let yaml = format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {node}}}
+spec:
+  nodeName: {node}
+  containers: [{{name: server, image: none, resources: {{limits: {{{resource}: 1}}}}}}]
+",
+            node = self.name
+        );
+        kubectl(&["apply", "-f", "-"], &yaml);
     }
 
     /// A workload's pods, as kubectl tells them.
