@@ -1,6 +1,8 @@
 //! `sectile apply`: plan, ask, carry out, verify by observing again.
 
-use std::cell::RefCell;
+mod bind;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -8,12 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Loaded, Tree};
-use crate::execute::journal::{Entry, Record};
+use crate::execute::journal::Entry;
 use crate::execute::{self, News, Outcome, Ports, Rollback, carry};
-use crate::model::plan::{Block, BlockCode, ClusterPlan};
+use crate::model::plan::ClusterPlan;
 use crate::model::policy::Shared;
-use crate::model::{Desired, Digest, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
-use crate::ports::{Cluster as _, Journal as _, Request};
+use crate::model::{Desired, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
 use crate::{plan, render};
 
 use super::args::{Apply, DryRun, Global, Output, Override};
@@ -344,46 +345,6 @@ impl<O: Outside> Work<'_, O> {
         self.bind(picture)
     }
 
-    /// The cluster's steps, each recorded before and after.
-    fn bind(&mut self, picture: &Picture) -> Result<(), Error> {
-        let due: Vec<_> = picture.plan.cluster.steps.iter().filter(|step| step.waits.is_none()).collect();
-        if due.is_empty() || self.stopped() || !self.failures.is_empty() {
-            return Ok(());
-        }
-        trouble::story(&self.fleet, trouble::CLUSTER)?;
-        let journal = RefCell::new(trouble::open(&self.fleet, trouble::CLUSTER)?);
-        let begun = self.fleet.again(async || journal.borrow_mut().clear());
-        begun.context(|| "the journal can't be begun".to_owned())?;
-        let plan = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
-        let record = |fleet: &Fleet<O>, entry| {
-            let (plan, node, at) = (plan.clone(), trouble::CLUSTER.to_owned(), fleet.time().to_string());
-            let line = Record { plan, node, at, entry }.line();
-            let kept = fleet.again(async || journal.borrow_mut().append(&line));
-            kept.context(|| "the journal can't be written".to_owned())
-        };
-        for step in due {
-            let Some((request, cluster)) = Request::of(&step.kind).zip(self.fleet.cluster.as_ref()) else { continue };
-            record(&self.fleet, Entry::Begin { step: step.id, what: Box::new(step.kind.clone()), owes: None })?;
-            let bound = self.fleet.patiently(async || cluster.bind(&request).await);
-            let sentence = render::step(&step.kind, &render::Names::default());
-            let entry = match bound {
-                Ok(()) => {
-                    if !self.global.quiet {
-                        output::tell(&format!("  {:<10} done   {sentence}\n", "cluster"));
-                    }
-                    Entry::End { step: step.id }
-                }
-                Err(error) => {
-                    let why = chain(&error);
-                    self.failures.insert(sentence, why.clone());
-                    Entry::Failed { step: step.id, why }
-                }
-            };
-            record(&self.fleet, entry)?;
-        }
-        record(&self.fleet, Entry::Over)
-    }
-
     fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
         let mut journal = trouble::open(&self.fleet, &plan.name)?;
         let Some(ports) = self.ports(&plan.name, picture) else { return Ok(()) };
@@ -500,70 +461,6 @@ impl<O: Outside> Work<'_, O> {
             }
         }
     }
-
-    fn report(&self, picture: &Picture, seconds: f64) -> Result<(), Error> {
-        let plan = &picture.plan;
-        if self.global.output == Output::Json {
-            let tales = trouble::tales(&self.fleet, plan)?;
-            output::print(&render::json::status(&picture.desired, &picture.observed, plan, &tales));
-            output::tell(&self.went_wrong());
-            return Ok(());
-        }
-        let Counts { created, destroyed, moved } = self.counts;
-        let did = format!("{created} created, {destroyed} destroyed, {moved} moved in {seconds:.1} s");
-        let did = if O::SIMULATED { did + " of virtual time" } else { did };
-        let settled = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
-        let sound = plan.nodes.iter().all(settled) && plan.cluster.steps.is_empty() && self.failures.is_empty();
-        // Virtual time passes only where something is done.
-        let worked = if O::SIMULATED { seconds > 0.0 } else { self.begun };
-        let mut text = match (worked, sound) {
-            (true, _) if !self.failures.is_empty() => format!("\nStopped: {did}.\n"),
-            (true, _) => format!("\nDone: {did}.\n"),
-            (false, true) => "\nNothing to do.\n".to_owned(),
-            (false, false) => "\nNothing was done.\n".to_owned(),
-        };
-        if sound {
-            let managed = plan.nodes.iter().flat_map(|node| &node.gpus).filter(|gpu| gpu.managed);
-            let kept: usize = managed.map(|gpu| gpu.keep.len()).sum();
-            let nodes = plan.nodes.iter().filter(|node| node.state == NodeState::Converged).count();
-            let (nodes_word, kept_word) =
-                (if nodes == 1 { "node" } else { "nodes" }, if kept == 1 { "instance" } else { "instances" });
-            text.push_str(&format!(
-                "Verified by observing again: {nodes} {nodes_word} converged, {kept} {kept_word}.\n"
-            ));
-        } else {
-            for block in &plan.cluster.blocked {
-                text.push_str(&format!(
-                    "{}: {}: {}\n  hint: {}\n",
-                    block.code, block.object, block.message, block.hint
-                ));
-            }
-            for node in plan.nodes.iter().filter(|node| !settled(node)) {
-                text.push_str(&format!("{} is {}\n", node.name, node.state));
-                // What holds back the tree is told above, once; what has just failed is told below.
-                let failed = |block: &Block| block.code == BlockCode::Failed && self.failures.contains_key(&node.name);
-                let told = |block: &&Block| plan.cluster.blocked.contains(block) || failed(block);
-                for block in node.blocked.iter().filter(|block| !told(block)).chain(&node.waiting) {
-                    text.push_str(&format!(
-                        "  {}: {}: {}\n    hint: {}\n",
-                        block.code, block.object, block.message, block.hint
-                    ));
-                }
-            }
-        }
-        text.push_str(&self.went_wrong());
-        output::print(&text);
-        Ok(())
-    }
-
-    /// What makes an error of it.
-    fn went_wrong(&self) -> String {
-        let mut text: String = self.failures.iter().map(|(what, why)| format!("{what} failed: {why}\n")).collect();
-        if self.fleet.outside.ledger() > 0 {
-            text.push_str(&format!("DEFECT: {} destroy calls hit an instance in use.\n", self.fleet.outside.ledger()));
-        }
-        text
-    }
 }
 
 /// The planned nodes of a kind, as they were observed.
@@ -574,15 +471,4 @@ fn observed(picture: &Picture, which: impl Fn(&NodePlan) -> bool) -> impl Iterat
 
 fn fingerprints(plan: &Plan) -> Vec<String> {
     plan.nodes.iter().map(|node| node.fingerprint.0.clone()).collect()
-}
-
-fn chain(error: &Error) -> String {
-    use std::error::Error as _;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
