@@ -6,8 +6,11 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::MultiProgress;
 
 use crate::config::{Loaded, Tree};
 use crate::execute::journal::Entry;
@@ -333,24 +336,44 @@ impl<O: Outside> Work<'_, O> {
         })
     }
 
-    /// One pass: node by node, so that no more than one changes at once; then what belongs to no node, since pods that
-    /// are made anew need the instances first.
+    /// One pass: all nodes whose turn it is, side by side as their agents would; then what belongs to no node, since pods
+    /// that are made anew need the instances first.
     fn pass(&mut self, picture: &Picture) -> Result<(), Error> {
-        for node in &picture.plan.nodes {
+        let due = picture.plan.nodes.iter().filter(|node| {
             let due = node.steps.iter().any(|step| step.waits.is_none());
-            if due && !self.stopped() && !self.failures.contains_key(&node.name) && !self.full(node, picture) {
-                self.node(node, picture)?;
-            }
+            due && !self.failures.contains_key(&node.name) && !self.full(node, picture)
+        });
+        let mut journals = Vec::new();
+        for plan in due {
+            journals.push((plan, trouble::open(&self.fleet, &plan.name)?));
+        }
+        let bars = MultiProgress::new();
+        let runs = journals.iter_mut().filter_map(|(plan, journal)| {
+            let ports = self.ports(&plan.name, picture)?;
+            let run: Pin<Box<dyn Future<Output = _>>> = Box::pin(self.node(plan, picture, ports, journal, &bars));
+            Some(run)
+        });
+        let outcomes = self.fleet.outside.wait_all(runs.collect());
+        let outcomes = outcomes.ok_or_else(|| Error::failed("the simulator waited, which it must not"))?;
+        for (plan, outcome, done) in outcomes {
+            self.count(plan, &done);
+            self.learn(plan, outcome);
         }
         self.bind(picture)
     }
 
-    fn node(&mut self, plan: &NodePlan, picture: &Picture) -> Result<(), Error> {
-        let mut journal = trouble::open(&self.fleet, &plan.name)?;
-        let Some(ports) = self.ports(&plan.name, picture) else { return Ok(()) };
-        let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
+    /// Carries the plan of a node out; what became of it, and the steps that were done.
+    async fn node<'a>(
+        &self,
+        plan: &'a NodePlan,
+        picture: &Picture,
+        ports: NodePorts<'_, O>,
+        journal: &mut O::Journal,
+        bars: &MultiProgress,
+    ) -> (&'a NodePlan, Outcome, Vec<u32>) {
+        let mut progress = Progress::new(plan, bars, self.global.quiet, self.global.verbose > 0);
         let (mut done, mut back) = (Vec::new(), false);
-        let interrupted = || self.interrupted.load(Ordering::SeqCst);
+        let interrupted = || self.stopped();
         let mut tell = |news: &News| {
             tracing::debug!(node = plan.name, ?news);
             match news {
@@ -362,14 +385,16 @@ impl<O: Outside> Work<'_, O> {
         };
         let overridden = self.overridden.as_ref();
         let of = execute::Picture { desired: &picture.desired, observed: &picture.observed, overridden };
-        let run = carry(plan, of, &ports, &mut journal, &interrupted, &mut tell);
-        let outcome = self.fleet.outside.wait(run);
+        let outcome = carry(plan, of, &ports, journal, &interrupted, &mut tell).await;
         progress.finish();
-        self.count(plan, &done);
+        (plan, outcome, done)
+    }
+
+    /// Takes in what became of a node's plan.
+    fn learn(&mut self, plan: &NodePlan, outcome: Outcome) {
         match outcome {
-            None => return Err(Error::failed("the simulator waited, which it must not")),
-            Some(Outcome::Done | Outcome::Interrupted) => {}
-            Some(Outcome::Held { step, why }) => {
+            Outcome::Done | Outcome::Interrupted => {}
+            Outcome::Held { step, why } => {
                 // Twice before the same step of the same instance, and planning anew leads nowhere by itself.
                 let at = plan.steps.iter().find(|s| s.id == step).map(|s| match &s.kind {
                     StepKind::DestroyInstance { slot } => format!("destroy {slot:?}"),
@@ -384,7 +409,7 @@ impl<O: Outside> Work<'_, O> {
                     output::tell(&format!("  {:<10} stopped before step {step}: {why}; planning anew\n", plan.name));
                 }
             }
-            Some(Outcome::Failed { step, why, left, rollback }) => {
+            Outcome::Failed { step, why, left, rollback } => {
                 let names = render::Names::of(plan);
                 let what = plan.steps.iter().find(|s| s.id == step);
                 let what = what.map(|s| format!(" ({})", render::step(&s.kind, &names))).unwrap_or_default();
@@ -399,7 +424,6 @@ impl<O: Outside> Work<'_, O> {
                 self.failures.insert(plan.name.clone(), format!("step {step}{what}: {why}{left}{rollback}"));
             }
         }
-        Ok(())
     }
 
     /// The outside of a node.
@@ -420,6 +444,7 @@ impl<O: Outside> Work<'_, O> {
     /// Takes back what runs that were cut short left behind; whether there was any.
     fn recover(&mut self, picture: &Picture) -> Result<bool, Error> {
         let mut any = false;
+        let bars = &MultiProgress::new();
         for plan in &picture.plan.nodes {
             let story = trouble::story(&self.fleet, &plan.name)?;
             if story.over && story.owed.is_empty() {
@@ -435,7 +460,7 @@ impl<O: Outside> Work<'_, O> {
             let mut journal = trouble::open(&self.fleet, &plan.name)?;
             let Some(ports) = self.ports(&plan.name, picture) else { continue };
             let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
-            let mut progress = Progress::new(plan, self.global.quiet, self.global.verbose > 0);
+            let mut progress = Progress::new(plan, bars, self.global.quiet, self.global.verbose > 0);
             let mut tell = |news: &News| progress.tell(news);
             let run = execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &mut tell);
             let outcome = self.fleet.outside.wait(run);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use crate::gpu::Gpus;
 use crate::host::journal::FileJournal;
@@ -38,6 +39,8 @@ pub(super) trait Outside: Sized {
     fn last_words(&self) -> Box<dyn Fn() + Send>;
     /// Waits for a future; `None`: it would wait where nothing may.
     fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T>;
+    /// Waits for several futures, which run side by side; `None`: as of one.
+    fn wait_all<T>(&self, futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Option<Vec<T>>;
     /// Where a journal is kept, whose name ends with `name`.
     fn journal_path(&self, name: &str) -> PathBuf;
     /// A journal, of a file.

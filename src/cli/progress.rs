@@ -1,9 +1,9 @@
-//! Progress on stderr: a line for each step that is done, and a bar where a terminal shows one.
+//! Progress on stderr: a line for each step that is done, and a bar for each node where a terminal shows them.
 
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::execute::News;
 use crate::model::NodePlan;
@@ -15,6 +15,7 @@ const WAIT: Style = AnsiColor::Yellow.on_default();
 /// Tells of one node's steps.
 #[derive(Debug)]
 pub(super) struct Progress {
+    bars: MultiProgress,
     bar: ProgressBar,
     quiet: bool,
     verbose: bool,
@@ -26,17 +27,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// For a plan's steps that do not wait.
-    pub(super) fn new(plan: &NodePlan, quiet: bool, verbose: bool) -> Self {
+    /// For a plan's steps that do not wait; the bar is one of these.
+    pub(super) fn new(plan: &NodePlan, bars: &MultiProgress, quiet: bool, verbose: bool) -> Self {
         let names = Names::of(plan);
         let steps = plan.steps.iter().filter(|s| s.waits.is_none());
         let sentences: BTreeMap<u32, String> = steps.map(|s| (s.id, step(&s.kind, &names))).collect();
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(sentences.len() as u64) };
+        let bar = if quiet { ProgressBar::hidden() } else { bars.add(ProgressBar::new(sentences.len() as u64)) };
         if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(plan.name.clone());
-        Progress { bar, quiet, verbose, node: plan.name.clone(), sentences, names, told: None }
+        Progress { bars: bars.clone(), bar, quiet, verbose, node: plan.name.clone(), sentences, names, told: None }
     }
 
     /// Takes a piece of news in.
@@ -82,11 +83,11 @@ impl Progress {
             return;
         }
         let line = format!("  {:<10} {text}", self.node);
-        // The bar is redrawn below the line; without a terminal there is no bar, and the line goes to stderr plainly.
+        // The bars are redrawn below the line; without a terminal there are none, and the line goes to stderr plainly.
         if self.bar.is_hidden() {
             super::output::tell(&format!("{line}\n"));
         } else {
-            self.bar.suspend(|| super::output::tell(&format!("{line}\n")));
+            self.bars.suspend(|| super::output::tell(&format!("{line}\n")));
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::execute::at_once;
 use crate::gpu::Gpus;
 use crate::host::journal::FileJournal;
 use crate::model::{Known, Memory};
-use crate::sim::clock::SimClock;
+use crate::sim::clock::{SimClock, together};
 use crate::sim::cluster::SimCluster;
 use crate::sim::driver::SimDriver;
 use crate::sim::fault::Faulty;
@@ -65,7 +65,11 @@ impl Outside for Simulated {
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        at_once(future)
+        self.wait_all(vec![Box::pin(future)])?.pop()
+    }
+
+    fn wait_all<T>(&self, futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Option<Vec<T>> {
+        together(&self.state.shared(), futures)
     }
 
     fn journal_path(&self, name: &str) -> PathBuf {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use tokio::runtime::Runtime;
 
@@ -69,6 +70,11 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         Some(self.runtime.block_on(future))
+    }
+
+    /// One node has no more than one.
+    fn wait_all<T>(&self, futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Option<Vec<T>> {
+        futures.into_iter().map(|future| self.wait(future)).collect()
     }
 
     fn journal_path(&self, name: &str) -> PathBuf {

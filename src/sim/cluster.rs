@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::world::{SimBudget, SimEvent, SimPod, SimShown, SimWorkload, World};
-use super::{Shared, lock};
+use super::{Shared, clock, lock};
 use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Budget, Digest, ObservedCluster, Pod};
@@ -108,13 +108,15 @@ impl Cluster for SimCluster {
 
     async fn set_clients_paused(&self, node: &str, plan: Option<&Digest>) -> Port<()> {
         let paused = plan.is_some();
-        let mut world = lock(&self.world);
-        let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
-        if there.clients_paused && !paused {
-            let start_ms = world.latency_ms("clients", CLIENTS_START_MS);
-            world.pass(start_ms);
-            world.advertise(node);
+        if let Some(start_ms) = {
+            let world = lock(&self.world);
+            let there = world.nodes.get(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+            (there.clients_paused && !paused).then(|| world.latency_ms("clients", CLIENTS_START_MS))
+        } {
+            clock::pass(&self.world, start_ms).await;
+            lock(&self.world).advertise(node);
         }
+        let mut world = lock(&self.world);
         if let Some(there) = world.nodes.get_mut(node) {
             there.clients_paused = paused;
         }
@@ -123,10 +125,13 @@ impl Cluster for SimCluster {
     }
 
     async fn restart_clients(&self, node: &str) -> Port<()> {
+        let start_ms = {
+            let world = lock(&self.world);
+            world.nodes.get(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
+            world.latency_ms("clients", CLIENTS_START_MS)
+        };
+        clock::pass(&self.world, start_ms).await;
         let mut world = lock(&self.world);
-        world.nodes.get(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
-        let start_ms = world.latency_ms("clients", CLIENTS_START_MS);
-        world.pass(start_ms);
         world.advertise(node);
         world.pass(0);
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{SimNode, SimProcess, World};
-use super::{Shared, lock};
+use super::{Shared, clock, lock};
 use crate::model::observed::DeviceFiles;
 use crate::model::observed::UnitState;
 use crate::ports::{CommandCall, CommandPhase, Host, NvmlCode, Port, PortError};
@@ -49,14 +49,18 @@ impl Host for SimHost {
     }
 
     async fn stop_unit(&self, unit: &str) -> Port<()> {
-        let mut world = lock(&self.world);
-        let Some(there) = self.node(&mut world)?.units.get_mut(unit) else { return Ok(()) };
-        if !there.active {
-            return Ok(());
-        }
+        let stop_ms = {
+            let mut world = lock(&self.world);
+            let stop_ms = world.latency_ms("unit", UNIT_MS);
+            let Some(there) = self.node(&mut world)?.units.get_mut(unit) else { return Ok(()) };
+            if !there.active {
+                return Ok(());
+            }
+            stop_ms
+        };
         // It holds its devices until it is inactive.
-        let stop_ms = world.latency_ms("unit", UNIT_MS);
-        world.pass(stop_ms);
+        clock::pass(&self.world, stop_ms).await;
+        let mut world = lock(&self.world);
         if let Some(there) = self.node(&mut world)?.units.get_mut(unit) {
             there.active = false;
             there.devices.clear();
@@ -66,16 +70,19 @@ impl Host for SimHost {
 
     /// A simulated host has every unit that somebody starts; the fleet file names those that hold something.
     async fn start_unit(&self, unit: &str, _env: &str, uuids: &[String]) -> Port<()> {
+        let start_ms = {
+            let mut world = lock(&self.world);
+            if let Some(missing) = missing(self.node(&mut world)?, uuids) {
+                return Err(PortError {
+                    transient: false,
+                    code: "org.freedesktop.systemd1.JobFailed".to_owned(),
+                    message: format!("{unit} exits when it starts: there is no device {missing}"),
+                });
+            }
+            world.latency_ms("unit", UNIT_MS)
+        };
+        clock::pass(&self.world, start_ms).await;
         let mut world = lock(&self.world);
-        if let Some(missing) = missing(self.node(&mut world)?, uuids) {
-            return Err(PortError {
-                transient: false,
-                code: "org.freedesktop.systemd1.JobFailed".to_owned(),
-                message: format!("{unit} exits when it starts: there is no device {missing}"),
-            });
-        }
-        let start_ms = world.latency_ms("unit", UNIT_MS);
-        world.pass(start_ms);
         let there = self.node(&mut world)?.units.entry(unit.to_owned()).or_default();
         there.active = true;
         there.devices = uuids.to_vec();

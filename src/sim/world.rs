@@ -46,6 +46,9 @@ pub struct World {
     /// Combined with the serials of instances into their handles: a program that saw an earlier world has others.
     #[serde(skip)]
     pub salt: u64,
+    /// When those wake that run side by side and sleep; `None`: nobody runs beside whoever does, and the clock jumps.
+    #[serde(skip)]
+    pub sleepers: Option<BTreeSet<i64>>,
 }
 
 /// A node.

@@ -11,6 +11,7 @@ mod apply;
 mod bombs;
 mod calls;
 mod catalogue;
+mod clock;
 mod cluster;
 mod config_bad;
 mod config_files;

@@ -49,6 +49,7 @@ pub(crate) fn hardware(boards: &[(&str, bool)]) -> Shared {
         budgets: Vec::new(),
         ledger: Vec::new(),
         salt: 0,
+        sleepers: None,
     };
     Arc::new(Mutex::new(world))
 }

@@ -27,6 +27,7 @@ pub(super) fn world(entries: Entries, digest: Digest, out: &mut Problems) -> Wor
         faults,
         events: Vec::new(),
         salt: 0,
+        sleepers: None,
     };
     for At { value, span } in workloads {
         let same = |w: &SimWorkload| w.namespace == value.namespace && w.name == value.name;
