@@ -94,7 +94,7 @@ fn missing(plan: &NodePlan, at: usize, kind: &StepKind, cluster: &ObservedCluste
         count(instance.profile);
     }
     let fits = |free: &BTreeMap<String, u32>, more: bool| {
-        found.requests.iter().all(|(resource, n)| {
+        cluster.successor(found).iter().all(|(resource, n)| {
             let later = if more { coming.get(resource).copied().unwrap_or(0) } else { 0 };
             free.get(resource).copied().unwrap_or(0) + later >= *n
         })

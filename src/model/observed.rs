@@ -506,6 +506,15 @@ pub struct WorkloadState {
     pub requests: BTreeMap<String, u32>,
 }
 
+impl ObservedCluster {
+    /// What whoever takes a pod's place will ask for: what the pod template of its workload says by now, where it is known.
+    pub fn successor<'a>(&'a self, pod: &'a Pod) -> &'a BTreeMap<String, u32> {
+        let of = |w: &&WorkloadState| pod.owner.as_ref().is_some_and(|o| o.kind == w.kind && o.name == w.name);
+        let workload = self.workloads.iter().filter(|w| w.namespace == pod.namespace).find(of);
+        workload.map(|workload| &workload.requests).filter(|requests| !requests.is_empty()).unwrap_or(&pod.requests)
+    }
+}
+
 impl Pod {
     /// `namespace/name`.
     pub fn id(&self) -> String {

@@ -177,6 +177,8 @@ closed_list! {
         ManualMode = "manual-mode",
         /// `apply.mode = "undisruptive"` and somebody would be disturbed (waiting).
         UndisruptiveMode = "undisruptive-mode",
+        /// The workload of a pod that has to move is to ask for other instances first (waiting).
+        Rebind = "rebind",
         /// Somebody suspended reconciling the node (waiting).
         Suspended = "suspended",
         /// No policy matches the node, and somebody would be disturbed.
@@ -258,7 +260,7 @@ impl BlockCode {
     /// Whether it opens by itself, without anybody acting.
     pub fn waits(self) -> bool {
         use BlockCode::*;
-        matches!(self, Window | Budget | ProcessWait | ManualMode | UndisruptiveMode | Suspended)
+        matches!(self, Window | Budget | ProcessWait | ManualMode | UndisruptiveMode | Rebind | Suspended)
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{ObservedCluster, Pod, PodPhase, User};
+use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User};
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
+
+use super::movers;
 
 /// What is said of disturbing somebody, before budgets and room are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub struct Court<'a> {
     policy: Option<&'a Policy>,
     bindings: &'a [Arc<Binding>],
     pods: &'a Pods<'a>,
-    node: &'a str,
+    cluster: &'a ObservedCluster,
+    node: &'a ObservedNode,
 }
 
 /// Pods by namespace and name.
@@ -37,14 +40,39 @@ pub fn index(cluster: &ObservedCluster) -> Pods<'_> {
 
 impl<'a> Court<'a> {
     /// A court for one node.
-    pub fn new(desired: &'a DesiredNode, pods: &'a Pods<'a>) -> Self {
-        let node = desired.node.as_str();
-        Court { policy: desired.policy.as_deref(), bindings: &desired.bindings, pods, node }
+    pub fn new(
+        desired: &'a DesiredNode,
+        node: &'a ObservedNode,
+        cluster: &'a ObservedCluster,
+        pods: &'a Pods<'a>,
+    ) -> Self {
+        Court { policy: desired.policy.as_deref(), bindings: &desired.bindings, pods, cluster, node }
     }
 
     /// The pod of that name, if it is the node's: a new pod may bear the name of one that its kubelet still knows.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&'a Pod> {
-        self.pods.get(&(namespace, name)).copied().filter(|pod| pod.node.as_deref() == Some(self.node))
+        self.pods.get(&(namespace, name)).copied().filter(|pod| pod.node.as_deref() == Some(self.node.name.as_str()))
+    }
+
+    /// What whoever takes the place of a pod will ask for. Without a controller nobody makes it anew, so what it leaves is
+    /// all that it takes.
+    pub fn successor(&self, pod: &Pod) -> BTreeMap<String, u32> {
+        if pod.owner.is_some() { self.cluster.successor(pod).clone() } else { BTreeMap::new() }
+    }
+
+    /// The binding by which a pod's workload is still to ask for something else than it does, and for what.
+    pub fn rebinds(&self, pod: &Pod) -> Option<(&'a Binding, BTreeMap<String, u32>)> {
+        let owner = pod.owner.as_ref()?;
+        let of = |binding: &&Binding| match &binding.target {
+            Target::Kubernetes { kind, namespace, name, .. } => {
+                binding.manage && *kind == owner.kind && *namespace == pod.namespace && *name == owner.name
+            }
+            Target::Systemd { .. } | Target::Command { .. } => false,
+        };
+        let binding = self.bindings.iter().map(Arc::as_ref).find(of)?;
+        let profile = movers::meant(self.node, binding.profile);
+        let wanted = BTreeMap::from([(self.node.strategy().resource(profile)?, binding.per_replica)]);
+        (*self.cluster.successor(pod) != wanted).then_some((binding, wanted))
     }
 
     /// The binding of a unit.

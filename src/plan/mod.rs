@@ -48,7 +48,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
 pub fn plan_on(threads: NonZero<usize>, desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let pods = drain::index(&observed.cluster);
     let mut promises = order::Promises::new(observed);
-    let prepare = |wanted, node| node::prepare(wanted, node, &pods);
+    let prepare = |wanted, node| node::prepare(wanted, node, &observed.cluster, &pods);
     // Who moves nobody is planned beside the others, while what was looked at is at hand.
     let begun = parallel::map(threads, desired.nodes.values().collect(), |wanted: &DesiredNode| {
         let Some(node) = observed.nodes.get(&wanted.node) else {

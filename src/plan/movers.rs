@@ -183,12 +183,7 @@ fn is(node: &ObservedNode, g: usize, i: usize, profile: ProfileName) -> bool {
 
 fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &User) -> BTreeMap<String, u32> {
     match user {
-        // Without a controller nobody makes it anew, so what it leaves is all that it takes.
-        User::Pod { namespace, name } => court
-            .pod(namespace, name)
-            .filter(|pod| pod.owner.is_some())
-            .map(|pod| pod.requests.clone())
-            .unwrap_or_default(),
+        User::Pod { namespace, name } => court.pod(namespace, name).map(|pod| court.successor(pod)).unwrap_or_default(),
         User::Process { .. } => BTreeMap::new(),
         User::Unit(_) | User::Command(_) => bound(desired)
             .filter(|(u, _)| u == user)

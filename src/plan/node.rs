@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::DesiredNode;
 use crate::model::identity::Digest;
-use crate::model::observed::{Budget, GpuInstance, MigStrategy, Observed, ObservedNode, User};
+use crate::model::observed::{Budget, GpuInstance, MigStrategy, Observed, ObservedCluster, ObservedNode, User};
 use crate::model::plan::{Block, BlockCode, NodePlan, NodeState, Step};
 use crate::model::policy::{Allocation, ApplyMode, ModeChange, ResetRule};
 
@@ -81,8 +81,13 @@ pub struct Prepared<'a> {
 }
 
 /// Chooses what a node's GPUs become.
-pub fn prepare<'a>(desired: &'a DesiredNode, node: &'a ObservedNode, pods: &'a Pods<'a>) -> Prepared<'a> {
-    let court = Court::new(desired, pods);
+pub fn prepare<'a>(
+    desired: &'a DesiredNode,
+    node: &'a ObservedNode,
+    cluster: &'a ObservedCluster,
+    pods: &'a Pods<'a>,
+) -> Prepared<'a> {
+    let court = Court::new(desired, node, cluster, pods);
     let (mut targets, mut blocks, bound) = target::choose(desired, node, &court);
     forbid_modes(desired, &mut targets);
     guards::hold_entries(desired, node, &mut targets, &mut blocks);
@@ -180,11 +185,16 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     };
     let mut laying = steps::lay(&ground, &mut laid);
     if blocked.is_empty() {
-        blocked.extend(laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node)));
-        blocked.extend(laid.crowded.iter().filter_map(|&m| movers.get(m)).map(crowded));
-        blocked.extend(laying.homeless.iter().map(homeless));
+        let mut stuck: Vec<Block> =
+            laid.stranded.iter().filter_map(|&m| movers.get(m)).map(|m| stranded(m, node, &court)).collect();
+        stuck.extend(laid.crowded.iter().filter_map(|&m| movers.get(m)).map(crowded));
+        stuck.extend(laying.homeless.iter().map(homeless));
+        let nobody_moves = !stuck.is_empty() && !movable.is_empty();
+        let (waits, stays): (Vec<Block>, Vec<Block>) = stuck.into_iter().partition(|block| block.code.waits());
+        waiting.extend(waits);
+        blocked.extend(stays);
         // It turns out that nobody moves after all.
-        if !blocked.is_empty() && !movable.is_empty() {
+        if nobody_moves {
             promises.take_back(before);
             laid = order::lay(node, &targets, &movers, &nobody, promises);
             laying = steps::lay(&ground, &mut laid);
@@ -408,7 +418,24 @@ fn homeless(user: &User) -> Block {
     }
 }
 
-fn stranded(mover: &Mover, node: &ObservedNode) -> Block {
+fn stranded(mover: &Mover, node: &ObservedNode, court: &Court<'_>) -> Block {
+    let pod = match &mover.user {
+        User::Pod { namespace, name } => court.pod(namespace, name),
+        User::Unit(_) | User::Command(_) | User::Process { .. } => None,
+    };
+    if let Some((binding, wanted)) = pod.and_then(|pod| court.rebinds(pod)) {
+        let wanted: Vec<String> = wanted.iter().map(|(resource, n)| format!("{n} × {resource}")).collect();
+        return Block {
+            code: BlockCode::Rebind,
+            message: format!(
+                "its workload is to ask for {} first, as the binding {} says",
+                wanted.join(", "),
+                binding.name
+            ),
+            object: user_name(&mover.user),
+            hint: "the binding is carried out by itself; `sectile controller` does it in a cluster".to_owned(),
+        };
+    }
     let needs: Vec<String> = mover.needs.iter().map(|(resource, n)| format!("{n} × {resource}")).collect();
     Block {
         code: BlockCode::NoCapacity,

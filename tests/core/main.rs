@@ -60,6 +60,7 @@ mod precedence;
 mod product;
 mod random;
 mod ready;
+mod rebind;
 mod render;
 mod resolve;
 mod scale;

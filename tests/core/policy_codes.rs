@@ -95,6 +95,10 @@ fn scenario(code: BlockCode) -> Option<Plan> {
             let fleet = node("n", &["0:1g.10gb:pod:x/j-a 2:2g.20gb"]) + &workload("Job", "j", 1, "1g.10gb", "");
             of(run(&fleet, &[layout("n", &["1g.10gb 2g.20gb"]) + &managed("Job", "j", "2g.20gb")], ""))
         }
+        "rebind" => {
+            let fleet = node("n", &["0:1g.10gb:pod:x/w-0"]) + &stateful("w");
+            of(run(&fleet, &[layout("n", &["7g.80gb"]) + &managed("StatefulSet", "w", "7g.80gb")], ""))
+        }
         "no-capacity" => {
             let fleet = node("n", &["0:1g.10gb:pod:x/w-0"]) + &stateful("w");
             of(run(&fleet, &[layout("n", &["7g.80gb"])], ""))

@@ -1,0 +1,48 @@
+//! Workloads that are to have other instances than they have.
+
+use sectile::model::plan::{BlockCode, NodeState};
+use sectile::model::{Plan, StepKind};
+
+use crate::defects::{layout, managed, node, run, words};
+use crate::ready::workload;
+
+fn only(plan: &Plan) -> &sectile::model::NodePlan {
+    &plan.nodes[0]
+}
+
+#[test]
+fn a_pod_whose_workload_was_to_have_a_larger_instance_had_nowhere_to_go_for_ever() {
+    for kind in ["Deployment", "StatefulSet"] {
+        let fleet = node("n", &["0:1g.10gb:pod:x/w-0 2:1g.10gb:pod:x/v-0 4:3g.40gb:pod:x/u-0"])
+            + &workload(kind, "w", 1, "1g.10gb", "")
+            + &workload("StatefulSet", "v", 1, "1g.10gb", "")
+            + &workload("StatefulSet", "u", 1, "3g.40gb", "");
+        let tree = "nodes = [\"n\"]\n[[gpu]]\ninstances = [{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\" }, { profile = \"3g.40gb\", start = 4 }]\n";
+        let tree = tree.to_owned() + &managed(kind, "w", "2g.20gb");
+        let scene = run(&fleet, &[tree], "");
+        let plan = scene.plan().2;
+        let first = only(&plan);
+        assert_eq!((first.state, first.blocked.len()), (NodeState::Waiting, 0), "{kind}: {first:?}");
+        assert!(first.waiting.iter().any(|block| block.code == BlockCode::Rebind), "{kind}: {:?}", first.waiting);
+        assert!(!words(first).contains(&"evict_pod"), "{kind}");
+        assert!(matches!(plan.cluster.steps[0].kind, StepKind::BindWorkload { .. }), "{kind}");
+        let ended = scene.apply();
+        let last = only(ended.plans.last().unwrap());
+        assert_eq!(last.state, NodeState::Converged, "{kind}: {last:?}");
+    }
+}
+
+#[test]
+fn whoever_takes_a_pods_place_asks_for_what_its_workload_asks_for_by_now() {
+    // The pod is of an older template: its successor needs another instance than it has.
+    let fleet = node("n", &["0:1g.10gb:pod:x/w-a"]) + &workload("Job", "w", 1, "1g.10gb", "");
+    let scene = run(&fleet, &[layout("n", &["7g.80gb"])], "");
+    let (desired, mut observed, plan) = scene.plan();
+    assert_eq!(only(&plan).blocked[0].code, BlockCode::NoCapacity);
+    let asks = [("nvidia.com/mig-7g.80gb".to_owned(), 1)].into();
+    observed.cluster.workloads[0].requests = asks;
+    let plan = sectile::plan::plan(&desired, &observed, "2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(only(&plan).blocked, []);
+    assert!(words(only(&plan)).contains(&"evict_pod"));
+    assert_eq!(sectile::plan::check::check(&desired, &observed, &plan), []);
+}
