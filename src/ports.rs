@@ -8,12 +8,13 @@ mod driver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::model::closed::closed_list;
-use crate::model::observed::{DeviceFiles, MigStrategy, NodeInCluster, UnitState};
-use crate::model::{Digest, NodeState, ObservedCluster, Pod, ProfileName, StepKind};
+use crate::model::observed::{DeviceFiles, NodeInCluster, Suspension, UnitState, WorkloadState};
+use crate::model::{Bind, Digest, NodeState, Object, ObservedCluster, Place, Places, Pod};
 
 pub use driver::*;
 
@@ -64,55 +65,6 @@ pub struct Removal {
     pub dry_run: bool,
 }
 
-/// What the pods of a workload are to ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// `Deployment`…
-    pub kind: &'a str,
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// The container that asks, where there are several.
-    pub container: Option<&'a str>,
-    /// Instances of this profile, as the driver names it.
-    pub profile: ProfileName,
-    /// So many for each pod.
-    pub per_replica: u32,
-    /// How the nodes that they may run on name MIG devices.
-    pub strategy: MigStrategy,
-}
-
-impl<'a> Request<'a> {
-    /// What a `bind_workload` step asks for; `None` for any other step.
-    pub fn of(step: &'a StepKind) -> Option<Self> {
-        match step {
-            StepKind::BindWorkload {
-                binding: _,
-                workload_kind,
-                namespace,
-                name,
-                container,
-                profile,
-                per_replica,
-                strategy,
-            } => {
-                let (profile, per_replica, strategy) = (*profile, *per_replica, *strategy);
-                Some(Request {
-                    kind: workload_kind,
-                    namespace,
-                    name,
-                    container: container.as_deref(),
-                    profile,
-                    per_replica,
-                    strategy,
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
 /// The cluster, as one node's agent and the controller need it.
 pub trait Cluster {
     /// Pods, budgets, workloads and free instances.
@@ -137,13 +89,31 @@ pub trait Cluster {
     async fn writer_gone(&self, node: &str) -> Port<Vec<String>>;
     /// Sets a label of a node.
     async fn set_label(&self, node: &str, key: &str, value: &str) -> Port<()>;
-    /// Sets a workload's resource request and affinity.
-    async fn bind(&self, request: &Request<'_>) -> Port<()>;
+    /// Whether a node is tainted or paused by us, asked anew of the API server; `None`: there is no such node.
+    async fn is_going(&self, node: &str) -> Port<Option<bool>>;
+    /// All places, asked anew, and the version to change them by.
+    async fn places(&self) -> Port<(Version, Places)>;
+    /// Sets a holder's place, or (`None`) takes it out, unless somebody changed any since that version: then `false`.
+    async fn set_place(&self, version: &Version, holder: &str, place: Option<&Place>) -> Port<bool>;
+    /// Who told in the cluster that this node, or every node, is to be left alone. What is asked for before each step
+    /// costs no request: where the API server does not answer, what it told last holds.
+    async fn stopped(&self, node: &str) -> Port<Option<Suspension>>;
+    /// A workload as its own object tells it; `None`: there is none.
+    async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>>;
+    /// Sets a workload's resource request and affinity, records that first, and shows by which revision of the tree. An older
+    /// revision than the last is refused, and so is what somebody else has set. `dry_run`: only asks whether it would be done.
+    async fn bind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()>;
+    /// Takes back what a binding has set, and forgets it; the same of revisions.
+    async fn unbind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()>;
     /// Shows at the node how it stands.
     async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()>;
     /// Tells what has happened, where `kubectl describe` shows it.
     async fn event(&self, event: &ClusterEvent<'_>) -> Port<()>;
 }
+
+/// Which places were read; `None`: there are none, nor the object that they would stand in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version(pub Option<String>);
 
 /// How a node stands, as it is shown in the cluster: a label and annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +122,8 @@ pub struct Shown<'a> {
     pub state: NodeState,
     /// Which tree: `main@sha1:1eabc9a`.
     pub revision: &'a str,
+    /// Why it does not go on, a sentence; `None`: nothing keeps it.
+    pub message: Option<&'a str>,
     /// What was seen of it, and when; `None`: what is shown already is as good.
     pub view: Option<&'a str>,
 }
@@ -169,6 +141,10 @@ closed_list! {
         Failed = "MigRepartitionFailed",
         /// The pod is evicted, since its instance goes.
         Evicted = "MigInstanceGoes",
+        /// Somebody told that a node, or every node, is to be left alone.
+        Suspended = "MigSuspended",
+        /// Somebody let it go on.
+        Resumed = "MigResumed",
     }
 }
 
@@ -250,6 +226,9 @@ pub trait Host {
 pub trait Clock {
     /// Now.
     fn now(&self) -> Timestamp;
+    /// Since some instant, however anybody sets the clock; also while the machine sleeps. Between two machines, or two
+    /// starts of one, it can't be compared.
+    fn elapsed(&self) -> Duration;
     /// Waits until then.
     async fn sleep_until(&self, then: Timestamp);
 }

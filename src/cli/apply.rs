@@ -2,6 +2,7 @@
 
 mod bind;
 mod report;
+mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
@@ -14,10 +15,11 @@ use indicatif::MultiProgress;
 
 use crate::config::{Loaded, Tree};
 use crate::execute::journal::Entry;
-use crate::execute::{self, News, Outcome, Ports, Rollback, carry};
+use crate::execute::{self, InTurn, News, Outcome, Ports, Rollback, carry, carry_in_turn};
 use crate::model::plan::ClusterPlan;
 use crate::model::policy::Shared;
 use crate::model::{Desired, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
+use crate::plan::places::Waits;
 use crate::{plan, render};
 
 use super::args::{Apply, DryRun, Global, Output, Override};
@@ -32,6 +34,8 @@ use super::plan::blocked;
 use super::progress::Progress;
 use super::shown;
 use super::trouble;
+
+pub(super) use serve::serve;
 
 /// The outside of one node.
 type NodePorts<'a, O> =
@@ -53,6 +57,8 @@ struct Work<'a, O: Outside> {
     interrupted: Arc<AtomicBool>,
     /// Steps that failed for good, told once each.
     failures: BTreeMap<String, String>,
+    /// Nodes that got no place among those that share their budgets.
+    waits: BTreeMap<String, Waits>,
     /// How often a guard held each node back, by the step.
     held: BTreeMap<(String, String), u32>,
     counts: Counts,
@@ -90,7 +96,7 @@ fn apply<O: Outside>(
         saved = Some(same_nodes(plan, &mut fleet));
     }
     let interrupted = watch_signals(fleet.outside.last_words())?;
-    let (failures, held, counts, overridden) = Default::default();
+    let (failures, waits, held, counts, overridden) = Default::default();
     let mut work = Work {
         global,
         tree,
@@ -101,6 +107,7 @@ fn apply<O: Outside>(
         overridden,
         interrupted,
         failures,
+        waits,
         held,
         counts,
         begun: false,
@@ -193,7 +200,7 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
 }
 
 /// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop.
-fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<AtomicBool>, Error> {
+pub(super) fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<AtomicBool>, Error> {
     let flag = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context(|| "signals can't be watched".to_owned())?;
@@ -235,7 +242,14 @@ impl<O: Outside> Work<'_, O> {
                 }
             }
         };
-        context::look(&self.tree, &self.units, &self.loaded, &self.fleet, &adjust)
+        let mut picture = context::look(&self.tree, &self.units, &self.loaded, &self.fleet, &adjust)?;
+        let Picture { desired, plan, .. } = &mut picture;
+        for node in &mut plan.nodes {
+            if let Some(Waits { why, comes, .. }) = self.waits.get(&node.name) {
+                plan::turns::wait(desired, node, why.clone(), comes);
+            }
+        }
+        Ok(picture)
     }
 
     /// Remembers the tree, unless it is held back, and the GPUs of nodes that are new here or whose GPUs were accepted:
@@ -288,6 +302,7 @@ impl<O: Outside> Work<'_, O> {
         }
         shown::end(&self.fleet, &picture, &self.failures, self.begun);
         self.keep(&picture)?;
+        self.settle(&picture);
         let seconds = self.fleet.time().duration_since(began).as_secs_f64();
         self.report(&picture, seconds)?;
         let mut exit = blocked(&picture.plan);
@@ -301,6 +316,20 @@ impl<O: Outside> Work<'_, O> {
             exit = exit.and(Exit::Interrupted);
         }
         Ok(exit)
+    }
+
+    /// Gives the places back of nodes that failed once and are as they should be.
+    fn settle(&self, picture: &Picture) {
+        let Some(cluster) = &self.fleet.cluster else { return };
+        let is_well = |node: &NodePlan| matches!(node.state, NodeState::Converged | NodeState::Unmanaged);
+        for node in observed(picture, is_well) {
+            if plan::places::has_failed(&picture.observed.cluster, &node.name)
+                && let Some(Err(error)) =
+                    self.fleet.outside.wait(execute::turn::settle(&node.name, cluster, &self.fleet.clock))
+            {
+                tracing::warn!("{} keeps a place of its budgets, since it failed once: {error}", node.name);
+            }
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -370,7 +399,7 @@ impl<O: Outside> Work<'_, O> {
         ports: NodePorts<'_, O>,
         journal: &mut O::Journal,
         bars: &MultiProgress,
-    ) -> (&'a NodePlan, Outcome, Vec<u32>) {
+    ) -> (&'a NodePlan, InTurn, Vec<u32>) {
         let mut progress = Progress::new(plan, bars, self.global.quiet, self.global.verbose > 0);
         let (mut done, mut back) = (Vec::new(), false);
         let interrupted = || self.stopped();
@@ -385,15 +414,29 @@ impl<O: Outside> Work<'_, O> {
         };
         let overridden = self.overridden.as_ref();
         let of = execute::Picture { desired: &picture.desired, observed: &picture.observed, overridden };
-        let outcome = carry(plan, of, &ports, journal, &interrupted, &mut tell).await;
+        let sharing = (&self.fleet.watch, self.overrides.contains(&Override::Budget));
+        let outcome = if O::SIMULATED {
+            // All nodes of a simulated fleet are planned at once, so that their budgets are settled by then.
+            InTurn::Carried(carry(plan, of, &ports, journal, &interrupted, &mut tell).await)
+        } else {
+            carry_in_turn(plan, of, &ports, sharing, journal, &interrupted, &mut tell).await
+        };
         progress.finish();
         (plan, outcome, done)
     }
 
     /// Takes in what became of a node's plan.
-    fn learn(&mut self, plan: &NodePlan, outcome: Outcome) {
+    fn learn(&mut self, plan: &NodePlan, outcome: InTurn) {
+        let outcome = match outcome {
+            InTurn::Carried(outcome) => outcome,
+            InTurn::Waits(waits) => {
+                self.waits.insert(plan.name.clone(), waits);
+                return;
+            }
+        };
         match outcome {
             Outcome::Done | Outcome::Interrupted => {}
+            Outcome::Suspended(by) => output::tell(&format!("  {:<10} was suspended {by}\n", plan.name)),
             Outcome::Held { step, why } => {
                 // Twice before the same step of the same instance, and planning anew leads nowhere by itself.
                 let at = plan.steps.iter().find(|s| s.id == step).map(|s| match &s.kind {
@@ -438,6 +481,7 @@ impl<O: Outside> Work<'_, O> {
             clock: &self.fleet.clock,
             bindings: &picture.desired.bindings,
             units: &self.units,
+            turn: None,
         })
     }
 

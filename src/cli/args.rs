@@ -1,14 +1,18 @@
 //! The command line. Every flag is also an environment variable, `SECTILE_` and its name.
 
-use std::convert::Infallible;
+mod global;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::model::ProfileName;
+
+pub use global::{Cluster, Color, Global, Gpus, Output, SimFleet};
 
 /// Where the tree lies on a node.
 const SYSTEM_TREE: &str = "/etc/sectile";
@@ -63,7 +67,8 @@ pub enum Command {
     /// Show desired beside observed, GPU by GPU, with who uses what
     #[command(after_help = "Examples:
   sectile status --sim                # every node of the built-in simulated fleet
-  sectile status --node gpu-a-01 -o json")]
+  sectile status --node gpu-a-01 -o json
+  sectile status --fleet --context prod  # every node of a cluster, with rights to read alone")]
     Status(Status),
     /// Show what boards offer: their MIG profiles, and where each may lie
     #[command(
@@ -100,16 +105,44 @@ Examples:
     )]
     Export(Export),
     /// Stop reconciling nodes, with a reason: what would be done is still planned and shown
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "--fleet, and --node with the nodes' cluster, work from afar: every agent sees it before its
+next step. Without them it is this node, and no cluster is asked.
+
+Examples:
   sectile suspend --reason \"INC-4711: driver upgrade\"
   sectile suspend --node \"edge-*\" --sim --reason \"moving racks\"
-  sectile status --sim                # shows which nodes are suspended, since when and why")]
+  sectile suspend --fleet --context prod --reason \"INC-4712: pods hang\"
+  sectile status --sim                # shows which nodes are suspended, since when and why"
+    )]
     Suspend(Suspend),
     /// Go on reconciling nodes that were suspended
     #[command(after_help = "Examples:
   sectile resume                      # this node
+  sectile resume --fleet --context prod --reason \"INC-4712 is fixed\"
   sectile resume --sim --fleet        # every node of the simulated fleet")]
     Resume(Resume),
+    /// Run the node's service: keep this node as the tree says
+    #[command(after_help = "It looks at the tree, the GPUs and the cluster again and again, and does what
+`apply --yes` does. A tree with errors changes nothing: the last one without holds. What
+failed is not tried again until something changes, or `sectile resume`. It ends with
+SIGTERM or SIGINT, within the step in hand. A simulated fleet, whose clock stands still
+meanwhile, has no service.
+
+Examples:
+  sectile run                         # as a service of the node
+  sectile run tree/ --node gpu-a-01 --resync 5m")]
+    Run(Service),
+    /// Run the cluster's part: what belongs to no node, done by one of several replicas
+    #[command(after_help = "It reads the tree, what the nodes have published and the bound workloads, and carries out
+what belongs to no node. Of several replicas one acts: it holds the Lease
+sectile-controller in the namespace sectile. It ends with SIGTERM or SIGINT, within the
+step in hand. A simulated cluster needs none: `sectile apply --sim` does its part, too.
+
+Examples:
+  sectile controller                  # in a pod, with the tree in /etc/sectile
+  sectile controller tree/ --context prod --resync 5m")]
+    Controller(Service),
     /// Run a program on the simulated driver: any that loads NVIDIA's libnvidia-ml.so.1
     #[command(
         after_help = "The program finds a library of that name that keeps NVML's rules over simulated GPUs. What it does to them is
@@ -125,72 +158,6 @@ Examples:
     #[command(after_help = "Example:
   sectile completions bash > /etc/bash_completion.d/sectile")]
     Completions(Completions),
-}
-
-/// Options of every command.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Everywhere")]
-pub struct Global {
-    /// Use simulated GPUs and a simulated cluster: the built-in fleet, or that of a file
-    #[arg(long, global = true, env = "SECTILE_SIM", value_name = "FLEET.toml", value_hint = ValueHint::FilePath)]
-    #[arg(num_args = 0..=1, default_missing_value = "builtin")]
-    pub sim: Option<SimFleet>,
-    /// Where the simulated fleet's state is kept between calls [default: in the user's state folder]
-    #[arg(long, global = true, env = "SECTILE_SIM_STATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub sim_state: Option<PathBuf>,
-    /// Forget the simulated fleet's state and start over
-    #[arg(long, global = true, env = "SECTILE_SIM_FRESH", value_parser = BoolishValueParser::new())]
-    #[arg(action = ArgAction::SetTrue)]
-    pub sim_fresh: bool,
-    /// Whose driver the library is that `sectile driver` gives its program
-    #[arg(long, global = true, env = "SECTILE_SIM_NODE", hide = true)]
-    pub sim_node: Option<String>,
-    /// Where the GPUs are seen; wins over --sim
-    #[arg(long, global = true, env = "SECTILE_GPUS", value_name = "SOURCE")]
-    pub gpus: Option<Gpus>,
-    /// Where the cluster is seen; wins over --sim
-    #[arg(long, global = true, env = "SECTILE_CLUSTER", value_name = "SOURCE")]
-    pub cluster: Option<Cluster>,
-    /// How the API server is reached [default: KUBECONFIG, the user's, or the pod's service account]
-    #[arg(long, global = true, env = "SECTILE_KUBECONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig [default: its current one]
-    #[arg(long, global = true, env = "SECTILE_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
-    /// The socket at which the kubelet tells which pod holds which device
-    #[arg(long, global = true, env = "SECTILE_POD_RESOURCES", value_name = "SOCKET", value_hint = ValueHint::FilePath)]
-    #[arg(default_value = crate::cluster::kubelet::SOCKET)]
-    pub pod_resources: PathBuf,
-    /// NVIDIA's library [default: the system's libnvidia-ml.so.1]
-    #[arg(long, global = true, env = "SECTILE_NVML_LIBRARY", value_name = "PATH", value_hint = ValueHint::FilePath)]
-    pub nvml_library: Option<PathBuf>,
-    /// Program that resets the GPU with the PCI bus id behind it [default: nvidia-smi --gpu-reset -i]
-    #[arg(long, global = true, env = "SECTILE_GPU_RESET", value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
-    pub gpu_reset: Option<String>,
-    /// Program that makes device nodes and CDI specification anew after a change [default: NVIDIA's, where installed]
-    #[arg(long, global = true, env = "SECTILE_DEVICE_REFRESH", value_name = "PROGRAM")]
-    #[arg(value_hint = ValueHint::CommandName)]
-    pub device_refresh: Option<String>,
-    /// Where it is kept what is remembered of this node, and its journal
-    #[arg(long, global = true, env = "SECTILE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    #[arg(default_value = "/var/lib/sectile")]
-    pub state: PathBuf,
-    /// The node; of suspend and resume also a glob [default: this one; with --sim every node of the fleet]
-    #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
-    pub node: Option<String>,
-    /// What is written to stdout
-    #[arg(short, long, global = true, env = "SECTILE_OUTPUT", value_name = "FORMAT", default_value = "text")]
-    pub output: Output,
-    /// When to colour; NO_COLOR counts for auto
-    #[arg(long, global = true, env = "SECTILE_COLOR", value_name = "WHEN", default_value = "auto")]
-    pub color: Color,
-    /// Say more on stderr; twice: everything
-    #[arg(short, long, global = true, env = "SECTILE_VERBOSE", action = ArgAction::Count)]
-    pub verbose: u8,
-    /// Say nothing on stderr but errors
-    #[arg(short, long, global = true, env = "SECTILE_QUIET", value_parser = BoolishValueParser::new())]
-    #[arg(action = ArgAction::SetTrue)]
-    pub quiet: bool,
 }
 
 /// `sectile validate`.
@@ -264,9 +231,30 @@ pub struct Suspend {
     pub fleet: bool,
 }
 
+/// `sectile run` and `sectile controller`.
+#[derive(Clone, Debug, Args)]
+pub struct Service {
+    /// The tree
+    #[command(flatten)]
+    pub tree: Tree,
+    /// How often everything is looked at, also where nothing is known to have changed
+    #[arg(long, env = "SECTILE_RESYNC", value_name = "DURATION", default_value = "1m", value_parser = resync)]
+    pub resync: Duration,
+}
+
+/// Shorter would be a load on the cluster, longer would be forgotten.
+fn resync(text: &str) -> Result<Duration, String> {
+    let read = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    let bounds = Duration::from_secs(5)..=Duration::from_secs(24 * 60 * 60);
+    read.filter(|span| bounds.contains(span)).ok_or_else(|| "it is a duration from 5s to 24h, as `1m`".to_owned())
+}
+
 /// `sectile resume`.
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
+    /// Why, for the record: an event in the cluster
+    #[arg(long, env = "SECTILE_REASON", value_name = "TEXT", value_parser = line)]
+    pub reason: Option<String>,
     /// Every node
     #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub fleet: bool,
@@ -278,6 +266,12 @@ pub struct Status {
     /// The tree
     #[command(flatten)]
     pub tree: Tree,
+    /// Every node at a glance, from what the nodes have published; and who controls them
+    #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub fleet: bool,
+    /// With --fleet: from the documents that `status -o json` printed, a folder of files *.json
+    #[arg(long, env = "SECTILE_OBSERVED", value_name = "DIR", value_hint = ValueHint::DirPath, requires = "fleet")]
+    pub observed: Option<PathBuf>,
 }
 
 /// `sectile profiles`.
@@ -400,87 +394,12 @@ pub fn default_tree() -> PathBuf {
     if Path::new("layouts").is_dir() { PathBuf::from(".") } else { PathBuf::from(SYSTEM_TREE) }
 }
 
-/// Which simulated fleet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SimFleet {
-    /// The one that is built in.
-    Builtin,
-    /// A fleet file.
-    File(PathBuf),
-}
-
 /// A reason is told within a line, and is there to be read.
 fn line(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a reason says something".to_owned()),
         text if text.contains(char::is_control) => Err("a reason is one line of text".to_owned()),
         text => Ok(text.to_owned()),
-    }
-}
-
-impl FromStr for SimFleet {
-    type Err = Infallible;
-
-    /// `SECTILE_SIM=1`, or empty, means the built-in fleet, as the bare flag does.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            "" | "1" | "true" | "builtin" => SimFleet::Builtin,
-            path => SimFleet::File(PathBuf::from(path)),
-        })
-    }
-}
-
-/// Where the GPUs are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Gpus {
-    /// NVML, else an error that says what is missing
-    Auto,
-    /// The driver's library
-    Nvml,
-    /// The simulated fleet
-    Sim,
-}
-
-/// Where the cluster is seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Cluster {
-    /// Kubernetes' API server
-    Kube,
-    /// The simulated fleet
-    Sim,
-    /// Nowhere: the node is in no cluster
-    None,
-}
-
-/// What is written to stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people
-    Text,
-    /// For people who want to see everything
-    Wide,
-    /// For programs
-    Json,
-}
-
-/// When to colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// Where a terminal shows it
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-impl From<Color> for anstream::ColorChoice {
-    fn from(color: Color) -> Self {
-        match color {
-            Color::Auto => anstream::ColorChoice::Auto,
-            Color::Always => anstream::ColorChoice::Always,
-            Color::Never => anstream::ColorChoice::Never,
-        }
     }
 }
 

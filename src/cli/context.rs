@@ -1,13 +1,13 @@
 //! What every command does first: read the tree, observe, resolve, plan, and check the plan by other code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::config::{self, Loaded, NodeFacts, Tree, diagnostic};
 use crate::model::memory::TakenUp;
-use crate::model::{Desired, DesiredNode, Observed, Plan, Target};
+use crate::model::{Desired, DesiredNode, Known, Observed, Plan, Target};
 use crate::plan::{self, guards};
 
 use super::args::{Global, Output};
@@ -110,6 +110,7 @@ pub(super) fn weigh(
         return Err(Error::failed("the tree contradicts itself on these nodes, and nothing was changed"));
     }
     let mut desired = resolved.desired;
+    desired.peers = peers(tree, &desired, &observed);
     adjust(&mut desired);
     if let Some(block) = before.and_then(|before| guards::removal(before, &tree.sum())) {
         guards::hold_tree(&mut desired, &block);
@@ -122,6 +123,18 @@ pub(super) fn weigh(
         return Err(broken.iter().fold(error, |error, violation| error.hint(violation.to_string())));
     }
     Ok(Picture { desired, observed, plan })
+}
+
+/// What the tree wants of the other nodes of the cluster, of which only names and labels are known: as far as budgets ask.
+fn peers(tree: &Tree, desired: &Desired, observed: &Observed) -> BTreeMap<String, DesiredNode> {
+    let others = observed.cluster.peers.iter().filter(|(name, _)| !desired.nodes.contains_key(*name));
+    let facts = others.map(|(name, peer)| {
+        let (name, labels) = (name.clone(), Known::Known(peer.labels.clone()));
+        NodeFacts { name, labels, gpus: Vec::new(), changed: None }
+    });
+    let facts: Vec<NodeFacts> = facts.collect();
+    // Where the tree contradicts itself about them they are told so on their own nodes.
+    if facts.is_empty() { BTreeMap::new() } else { config::resolve(tree, &facts).desired.nodes }
 }
 
 /// How text is styled.

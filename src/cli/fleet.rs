@@ -1,5 +1,6 @@
 //! What a command works on: the nodes of a simulated fleet, or this one.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::execute::{observe, within};
 use crate::gpu::Gpus;
 use crate::model::memory::TakenUp;
-use crate::model::{Gap, Memory, Observed};
+use crate::model::{Gap, Known, Memory, Observed, ObservedCluster};
+use crate::plan::places::{self, Nodes, Watch};
 use crate::ports::{Clock as _, Cluster as _, Port, PortError};
 
 use super::args::{self, Global, SimFleet};
@@ -37,6 +39,8 @@ pub(super) struct Fleet<O: Outside> {
     pub(super) clock: O::Clock,
     /// What somebody accepted for this command.
     pub(super) accepted: Accepted,
+    /// What was seen of others with whom budgets are shared.
+    pub(super) watch: RefCell<Watch>,
 }
 
 /// What differs from what is remembered, and is right all the same.
@@ -134,7 +138,10 @@ impl<O: Outside> Fleet<O> {
     /// nodes is told beside.
     pub(super) fn observe(&self, units: &BTreeSet<String>) -> Result<Observed, Error> {
         let cluster = match &self.cluster {
-            Some(cluster) => self.patiently(async || cluster.observe().await)?,
+            Some(cluster) => {
+                let seen = self.patiently(async || cluster.observe().await)?;
+                if O::SIMULATED { seen } else { self.share(cluster, seen) }
+            }
             None => Default::default(),
         };
         let pods = observe::pods_by_node(&cluster);
@@ -154,12 +161,35 @@ impl<O: Outside> Fleet<O> {
             seen.gaps.extend(hangs().map(|message| Gap { object: "driver".to_owned(), message }));
             seen.gaps.extend(seen.cluster.iter().flat_map(|_| unseen.iter().cloned()));
             self.outside.memory(|memory| memory.recall(&mut seen));
+            if let Some(cluster) = self.cluster.as_ref().filter(|_| seen.cluster.is_some()) {
+                match self.again(async || cluster.stopped(name).await) {
+                    Ok(stopped) => seen.suspended = stopped.or(seen.suspended),
+                    Err(error) => seen.gaps.push(Gap { object: "suspension".to_owned(), message: error.to_string() }),
+                }
+            }
             if self.accepted.inventory {
                 seen.accept();
             }
             nodes.insert(name.clone(), seen);
         }
         Ok(Observed { nodes, cluster })
+    }
+
+    /// The cluster with what others have taken of budgets. Where that can't be read a plan is shown all the same: it is read
+    /// again before it is begun.
+    fn share(&self, cluster: &O::Cluster, mut seen: ObservedCluster) -> ObservedCluster {
+        if let Some(Ok((_, places))) = self.outside.wait(cluster.places()) {
+            let now = self.clock.elapsed();
+            let mut watch = self.watch.borrow_mut();
+            watch.see(&places, now);
+            seen.places = Known::Known(places);
+            let nodes: Nodes = seen.peers.iter().map(|(name, peer)| (name.clone(), Some(peer.is_going()))).collect();
+            let counts = |holder: &str, place: &_| places::counts(holder, place, &watch, now, &nodes);
+            for own in self.nodes.keys() {
+                places::set_aside(&mut seen, own, &counts);
+            }
+        }
+        seen
     }
 
     /// The result of a call to the outside, which may be made again where that may help.

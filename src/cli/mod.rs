@@ -5,6 +5,8 @@ pub mod args;
 mod boards;
 mod completions;
 mod context;
+mod controller;
+mod current;
 mod driver;
 pub mod error;
 pub mod exit;
@@ -18,6 +20,7 @@ mod plan;
 mod profiles;
 mod progress;
 mod published;
+mod run;
 mod shown;
 mod simulated;
 mod status;
@@ -46,7 +49,7 @@ pub fn main() -> ExitCode {
         }
     };
     anstream::ColorChoice::from(cli.global.color).write_global();
-    log(&cli.global);
+    log(&cli);
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -56,12 +59,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The log goes to stderr: warnings, more with `-v`, errors alone with `-q`.
-fn log(global: &args::Global) {
-    let level = match (global.quiet, global.verbose) {
+/// The log goes to stderr: warnings, more with `-v`, errors alone with `-q`. A service has nobody who looks on, so that it
+/// tells what it does.
+fn log(cli: &Cli) {
+    let service = matches!(cli.command, Command::Controller(_) | Command::Run(_));
+    let level = match (cli.global.quiet, cli.global.verbose) {
         (true, _) => tracing::Level::ERROR,
-        (false, 0) => tracing::Level::WARN,
-        (false, 1) => tracing::Level::INFO,
+        (false, 0) if !service => tracing::Level::WARN,
+        (false, 0 | 1) => tracing::Level::INFO,
         (false, _) => tracing::Level::DEBUG,
     };
     // Another subscriber is there only where a test put it.
@@ -81,5 +86,7 @@ fn run(cli: &Cli) -> Result<Exit, Error> {
         Command::Driver(args) => driver::run(args, &cli.global),
         Command::Suspend(args) => suspend::suspend(args, &cli.global),
         Command::Resume(args) => suspend::resume(args, &cli.global),
+        Command::Controller(args) => controller::run(args, &cli.global),
+        Command::Run(args) => run::run(args, &cli.global),
     }
 }

@@ -46,6 +46,14 @@ pub(super) trait Outside: Sized {
     /// A journal, of a file.
     fn journal(&self, file: FileJournal) -> Self::Journal;
 
+    /// Lets other commands change what is remembered, as a service does between its passes.
+    fn leave(&self) {}
+
+    /// Takes it for oneself again.
+    fn take_again(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How many destroy calls hit an instance that somebody held, where that is counted. Sectile's own care keeps it
     /// at zero.
     fn ledger(&self) -> usize {

@@ -1,11 +1,14 @@
 //! `sectile plan`: the smallest plan from what is there to what the tree says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::cluster::{LeaseState, Published};
 use crate::config::{Loaded, NodeFacts, Tree};
 use crate::model::Desired;
+use crate::ports::Port;
 use crate::{plan, render};
 
 use super::args::{Global, Output, Plan, SimFleet};
@@ -21,7 +24,7 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
     let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
     let afar = args.fleet && (args.observed.is_some() || fleet::is_real_cluster(global));
     let plan = if afar {
-        from_afar(args, global, &tree, &loaded)?
+        from_afar(args.observed.as_deref(), false, global, &tree, &loaded)?.picture.plan
     } else {
         on!(fleet::open(global, fleet::Purpose::Look)?, fleet => {
             let Picture { plan, .. } = context::look(&tree, &units, &loaded, &fleet, &|_| {})?;
@@ -51,13 +54,28 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
     Ok(if args.detailed_exitcode { detailed(&plan) } else { Exit::Done })
 }
 
+/// A fleet from afar: its plan, and what else is known of it.
+pub(super) struct Afar {
+    pub(super) picture: Picture,
+    /// How the nodes say that they stand.
+    pub(super) published: BTreeMap<String, Published>,
+    /// The controller's lease, where there is a cluster to ask.
+    pub(super) lease: Option<Port<Option<LeaseState>>>,
+}
+
 /// Plans every node that the tree covers from what the nodes have published, and tells how old that is.
-fn from_afar(args: &Plan, global: &Global, tree: &Tree, loaded: &Loaded) -> Result<crate::model::Plan, Error> {
-    let seen = match &args.observed {
+pub(super) fn from_afar(
+    documents: Option<&Path>,
+    lease: bool,
+    global: &Global,
+    tree: &Tree,
+    loaded: &Loaded,
+) -> Result<Afar, Error> {
+    let seen = match documents {
         Some(folder) => published::documents(folder)?,
-        None => published::cluster(global)?,
+        None => published::cluster(global, tree.bindings(), lease)?,
     };
-    let Seen { observed, at, silent } = seen;
+    let Seen { observed, at, published, suspended, silent, lease } = seen;
     let silence: BTreeSet<String> = silent.iter().map(|facts| facts.name.clone()).collect();
     let facts = observed.nodes.values().map(NodeFacts::of).chain(silent).collect();
     // Of a node that is silent it matters only whether the tree speaks of it.
@@ -65,20 +83,23 @@ fn from_afar(args: &Plan, global: &Global, tree: &Tree, loaded: &Loaded) -> Resu
         desired.nodes.retain(|name, node| !silence.contains(name) || node.layout.is_some());
     };
     let now = Timestamp::now();
-    let mut plan = context::weigh(tree, loaded, observed, facts, None, now, &covered)?.plan;
-    for node in &mut plan.nodes {
+    let mut picture = context::weigh(tree, loaded, observed, facts, None, now, &covered)?;
+    for node in &mut picture.plan.nodes {
         match at.get(&node.name) {
             Some(at) => {
                 node.observed_at = at.to_string();
                 node.age_s = Some(u64::try_from(now.duration_since(*at).as_secs()).unwrap_or(0));
             }
-            None => node.warnings.push("it has published nothing that could be planned from".to_owned()),
+            None => {
+                node.suspended = suspended.get(&node.name).cloned();
+                node.warnings.push("it has published nothing that could be planned from".to_owned());
+            }
         }
     }
-    match &global.node {
-        Some(name) => Ok(plan::narrow(plan, &BTreeSet::from([name.clone()]))),
-        None => Ok(plan),
+    if let Some(name) = &global.node {
+        picture.plan = plan::narrow(picture.plan, &BTreeSet::from([name.clone()]));
     }
+    Ok(Afar { picture, published, lease })
 }
 
 /// What `--detailed-exitcode` tells of a plan.

@@ -6,10 +6,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::cluster::{AfarNode, KubeCluster};
+use crate::cluster::{AfarNode, KubeCluster, LeaseState, Published};
 use crate::config::NodeFacts;
-use crate::model::observed::NodeInCluster;
-use crate::model::{Gap, Known, Observed, ObservedCluster, ObservedNode};
+use crate::execute::bind::look_at;
+use crate::model::observed::{NodeInCluster, Scope, Suspension};
+use crate::model::{Binding, Gap, Known, Observed, ObservedCluster, ObservedNode};
+use crate::ports::{Cluster as _, Port};
 use crate::render::view::{self, View};
 
 use super::args::Global;
@@ -23,26 +25,57 @@ pub(super) struct Seen {
     pub(super) observed: Observed,
     /// When each was seen.
     pub(super) at: BTreeMap<String, Timestamp>,
+    /// How they say that they stand.
+    pub(super) published: BTreeMap<String, Published>,
+    /// Who told that a silent node is to be left alone.
+    pub(super) suspended: BTreeMap<String, Suspension>,
     /// Nodes of the cluster that have published nothing that can be read: only their names and labels are known.
     pub(super) silent: Vec<NodeFacts>,
+    /// The controller's lease, where it was asked for.
+    pub(super) lease: Option<Port<Option<LeaseState>>>,
 }
 
-/// What the nodes of a cluster have published.
-pub(super) fn cluster(global: &Global) -> Result<Seen, Error> {
+/// What the nodes of a cluster have published, and how the workloads of these bindings stand; with `lease`, who controls it,
+/// as far as that may be seen.
+pub(super) fn cluster<'a>(
+    global: &Global,
+    bindings: impl Iterator<Item = &'a Binding>,
+    lease: bool,
+) -> Result<Seen, Error> {
     let runtime = runtime()?;
     let kube = KubeCluster::new(client(global, &runtime)?, None);
-    let asked = runtime.block_on(kube.fleet());
+    let asked = runtime.block_on(async {
+        let (mut cluster, nodes) = kube.fleet().await?;
+        look_at(&kube, bindings, &mut cluster).await;
+        look_at_places(&kube, &mut cluster).await;
+        Ok((cluster, nodes))
+    });
+    let asked: Port<_> = asked;
     let (cluster, nodes) = asked.map_err(|error| {
         Error::failed("the cluster could not be asked")
             .caused_by(error)
             .hint("`kubectl get nodes` tells whether it answers")
     })?;
-    Ok(seen(cluster, nodes))
+    let mut seen = seen(cluster, nodes);
+    if lease {
+        seen.lease = Some(runtime.block_on(kube.lease()));
+    }
+    Ok(seen)
 }
 
-fn seen(cluster: ObservedCluster, nodes: BTreeMap<String, AfarNode>) -> Seen {
+/// Who holds which places of the budgets. What can't be read is a gap.
+pub(super) async fn look_at_places(kube: &KubeCluster, cluster: &mut ObservedCluster) {
+    match kube.places().await {
+        Ok((_, places)) => cluster.places = Known::Known(places),
+        Err(error) => cluster.gaps.push(Gap { object: "places of budgets".to_owned(), message: error.to_string() }),
+    }
+}
+
+/// What the nodes of a cluster have published, with what the cluster tells of them now.
+pub(super) fn seen(cluster: ObservedCluster, nodes: BTreeMap<String, AfarNode>) -> Seen {
     let mut seen = Seen { observed: Observed { cluster, ..Observed::default() }, ..Seen::default() };
-    for (name, AfarNode { told, labels, view }) in nodes {
+    for (name, AfarNode { told, labels, view, published, suspended }) in nodes {
+        seen.published.insert(name.clone(), published);
         let read = view.as_deref().map(|text| of_node(&name, text));
         let gap = match &read {
             Some(Err(why)) => Some(Gap { object: format!("what {name} has published"), message: why.clone() }),
@@ -50,6 +83,7 @@ fn seen(cluster: ObservedCluster, nodes: BTreeMap<String, AfarNode>) -> Seen {
         };
         seen.observed.cluster.gaps.extend(gap);
         let Some(Ok(view)) = read else {
+            seen.suspended.extend(suspended.map(|suspended| (name.clone(), suspended)));
             let (labels, gpus, changed) = (Known::Known(labels), Vec::new(), None);
             seen.silent.push(NodeFacts { name, labels, gpus, changed });
             continue;
@@ -58,6 +92,9 @@ fn seen(cluster: ObservedCluster, nodes: BTreeMap<String, AfarNode>) -> Seen {
         // Taint, pause and what is allocatable are told by the cluster itself; what is advertised only the kubelet knows.
         let advertised = node.cluster.take().map(|then| then.advertised).unwrap_or_default();
         node.cluster = Some(NodeInCluster { advertised, ..told });
+        // What was suspended in the cluster stands there; what was suspended on the node, it alone tells.
+        let here = node.suspended.filter(|suspended| suspended.scope == Scope::Here);
+        node.suspended = suspended.or(here);
         seen.at.insert(name.clone(), view.at);
         seen.observed.nodes.insert(name, node);
     }
@@ -108,11 +145,15 @@ pub(super) fn documents(folder: &Path) -> Result<Seen, Error> {
     let mut pods = BTreeMap::new();
     let (mut budgets, mut workloads) = (BTreeMap::new(), BTreeMap::new());
     for (_, Document { cluster, nodes }) in documents {
-        let ObservedCluster { pods: p, budgets: b, workloads: w, free, strangers, gaps } = cluster;
+        let ObservedCluster { pods: p, budgets: b, workloads: w, bound, free, strangers, gaps, peers: _, places: _ } =
+            cluster;
         // Whoever is told last of one is right; one that is gone by then was there.
         pods.extend(p.into_iter().map(|pod| (pod.id(), pod)));
         budgets.extend(b.into_iter().map(|b| ((b.namespace.clone(), b.name.clone()), b)));
         workloads.extend(w.into_iter().map(|w| ((w.kind.clone(), w.namespace.clone(), w.name.clone()), w)));
+        if let Known::Known(bound) = bound {
+            seen.observed.cluster.bound = Known::Known(bound);
+        }
         seen.observed.cluster.free.extend(free);
         seen.observed.cluster.strangers.extend(strangers);
         seen.observed.cluster.gaps.extend(gaps);
@@ -150,7 +191,13 @@ mod tests {
             suspended: None,
         };
         let text = view::write(&node, Timestamp::UNIX_EPOCH);
-        let told = |view| AfarNode { told: NodeInCluster::default(), labels: BTreeMap::new(), view };
+        let told = |view| AfarNode {
+            told: NodeInCluster::default(),
+            labels: BTreeMap::new(),
+            view,
+            published: Published::default(),
+            suspended: None,
+        };
         let nodes = [("n", Some(text.clone())), ("m", Some(text)), ("silent", None), ("odd", Some("{}".to_owned()))];
         let seen = seen(
             ObservedCluster::default(),

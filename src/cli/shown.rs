@@ -18,7 +18,8 @@ use super::outside::Outside;
 /// After so many seconds nobody waits any more until the cluster shows how a node stands.
 const SHOW_S: i64 = 30;
 
-/// Asks the API server about every eviction of a plan, and tells what it says; whether it refuses any.
+/// Asks the API server about every eviction of a plan and every workload that it changes, and tells what it says; whether it
+/// refuses any.
 pub(super) fn ask_server<O: Outside>(fleet: &Fleet<O>, plan: &Plan, quiet: bool) -> Result<bool, Error> {
     let Some(cluster) = &fleet.cluster else {
         output::tell("There is no API server to ask: the node is in no cluster.\n");
@@ -40,8 +41,29 @@ pub(super) fn ask_server<O: Outside>(fleet: &Fleet<O>, plan: &Plan, quiet: bool)
         };
         output::tell(&format!("API server: pod {namespace}/{pod} {said}\n"));
     }
+    let revision = plan.desired.to_string();
+    for step in &plan.cluster.steps {
+        let (bind, sets) = match &step.kind {
+            StepKind::BindWorkload { bind, .. } => (bind, true),
+            StepKind::UnbindWorkload { bind, .. } => (bind, false),
+            _ => continue,
+        };
+        asked += 1;
+        let said = fleet.again(async || match sets {
+            true => cluster.bind(bind, &revision, true).await,
+            false => cluster.unbind(bind, &revision, true).await,
+        });
+        let said = match said {
+            Ok(()) => "would be changed".to_owned(),
+            Err(error) => {
+                refused = true;
+                format!("would not be changed: {error}")
+            }
+        };
+        output::tell(&format!("API server: {} {said}\n", bind.object));
+    }
     if asked == 0 && !quiet {
-        output::tell("API server: there is no eviction to ask about.\n");
+        output::tell("API server: there is no eviction to ask about, and no workload.\n");
     }
     Ok(refused)
 }
@@ -50,7 +72,7 @@ pub(super) fn ask_server<O: Outside>(fleet: &Fleet<O>, plan: &Plan, quiet: bool)
 pub(super) fn begin<O: Outside>(fleet: &Fleet<O>, picture: &Picture) {
     for (plan, _) in nodes(picture).filter(|(plan, _)| plan.steps.iter().any(|step| step.waits.is_none())) {
         let event = (Reason::Repartitioning, render::text::sum(plan));
-        show(fleet, picture, plan, NodeState::Changing, None, Some(event));
+        show(fleet, picture, plan, (NodeState::Changing, None), None, Some(event));
     }
 }
 
@@ -70,9 +92,26 @@ pub(super) fn end<O: Outside>(fleet: &Fleet<O>, picture: &Picture, failures: &BT
             }
             _ => None,
         };
+        let block = message(plan);
+        let message = failure.or(block.as_ref()).map(String::as_str);
         let view = render::view::write(seen, fleet.time());
-        show(fleet, picture, plan, state, Some(&view), event);
+        show(fleet, picture, plan, (state, message), Some(&view), event);
     }
+}
+
+/// Shows the same once more, as it is seen now: nothing new has happened.
+pub(super) fn again<O: Outside>(fleet: &Fleet<O>, picture: &Picture) {
+    for (plan, seen) in nodes(picture) {
+        let message = message(plan);
+        let view = render::view::write(seen, fleet.time());
+        show(fleet, picture, plan, (plan.state, message.as_deref()), Some(&view), None);
+    }
+}
+
+/// Why a node does not go on.
+fn message(plan: &NodePlan) -> Option<String> {
+    let block = plan.blocked.iter().chain(&plan.waiting).next()?;
+    Some(format!("{}: {}: {}", block.code, block.object, block.message))
 }
 
 /// The planned nodes that are in the cluster.
@@ -86,17 +125,17 @@ fn show<O: Outside>(
     fleet: &Fleet<O>,
     picture: &Picture,
     plan: &NodePlan,
-    state: NodeState,
+    (state, message): (NodeState, Option<&str>),
     view: Option<&str>,
     event: Option<(Reason, String)>,
 ) {
     let Some(cluster) = &fleet.cluster else { return };
     let revision = picture.plan.desired.to_string();
     let showing = async {
-        let mut shown = cluster.publish(&plan.name, &Shown { state, revision: &revision, view }).await;
+        let mut shown = cluster.publish(&plan.name, &Shown { state, revision: &revision, message, view }).await;
         if view.is_some() && shown.as_ref().is_err_and(|error| !error.transient) {
             // Annotations may be full; how it stands is worth more than what was seen.
-            let _ = cluster.publish(&plan.name, &Shown { state, revision: &revision, view: None }).await;
+            let _ = cluster.publish(&plan.name, &Shown { state, revision: &revision, message, view: None }).await;
         }
         if let Some((reason, message)) = event {
             let told = cluster.event(&ClusterEvent { node: &plan.name, pod: None, reason, message }).await;

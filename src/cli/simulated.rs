@@ -132,7 +132,8 @@ impl Simulated {
         let only = global.node.clone().map(|name| BTreeSet::from([name]));
         let accepted = Accepted::default();
         let outside = Simulated { state: Arc::new(state), path };
-        let fleet = Fleet { outside, nodes, only, cluster, clock, accepted };
+        let watch = Default::default();
+        let fleet = Fleet { outside, nodes, only, cluster, clock, accepted, watch };
         if fleet.outside.state.fresh() {
             trouble::forget(&fleet)?;
             fleet.outside.state.settle();

@@ -1,100 +1,144 @@
 //! `sectile suspend` and `sectile resume`: nodes on which no step is begun, and why.
 
+mod afar;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
+use jiff::Timestamp;
+use serde_json::json;
 
 use crate::execute::carry;
-use crate::model::observed::Suspension;
+use crate::model::observed::{Scope, Suspension};
 use crate::model::plan::FORMAT_VERSION;
 
 use super::args::{Global, Output, Resume, Suspend};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
-use super::fleet::{self, Fleet, Purpose, on};
+use super::fleet::{self, Fleet, Purpose, is_real_cluster, on};
 use super::output;
 use super::outside::Outside;
+use super::this_node::names_itself;
 use super::trouble;
 
 /// Stops reconciling nodes. One that is suspended already gets the new reason.
 pub(super) fn suspend(args: &Suspend, global: &Global) -> Result<Exit, Error> {
-    let by = who();
-    set(args.fleet, global, |now| {
-        let (reason, since, by) = (args.reason.clone(), now.to_string(), by.clone());
-        Some(Suspension { reason, since, by })
-    })
+    set(args.fleet, global, &Change::Suspend { reason: &args.reason, by: who() })
 }
 
 /// Starts reconciling nodes again; one that is not suspended stays as it is. What failed for good is tried again.
 pub(super) fn resume(args: &Resume, global: &Global) -> Result<Exit, Error> {
-    set(args.fleet, global, |_| None)
+    set(args.fleet, global, &Change::Resume { reason: args.reason.as_deref(), by: who() })
 }
 
-fn set(all: bool, global: &Global, becomes: impl Fn(jiff::Timestamp) -> Option<Suspension>) -> Result<Exit, Error> {
+/// What is asked for, with why and by whom.
+enum Change<'a> {
+    Suspend { reason: &'a str, by: Option<String> },
+    Resume { reason: Option<&'a str>, by: Option<String> },
+}
+
+impl Change<'_> {
+    /// What a suspension becomes.
+    fn becomes(&self, now: Timestamp, scope: Scope) -> Option<Suspension> {
+        match self {
+            Change::Suspend { reason, by } => {
+                Some(Suspension { reason: (*reason).to_owned(), since: now.to_string(), by: by.clone(), scope })
+            }
+            Change::Resume { .. } => None,
+        }
+    }
+}
+
+fn set(all: bool, global: &Global, change: &Change<'_>) -> Result<Exit, Error> {
     if all && global.node.is_some() {
         return Err(Error::usage("--fleet means every node, and --node some of them: say one of the two"));
     }
-    on!(fleet::open(&Global { node: None, ..global.clone() }, Purpose::Remember)?, fleet => set_on(&fleet, global, becomes))
+    if (all || global.node.is_some()) && is_real_cluster(global) && names_itself(global) {
+        return afar::set(global, change);
+    }
+    on!(fleet::open(&Global { node: None, ..global.clone() }, Purpose::Remember)?, fleet => set_on(&fleet, global, change))
 }
 
-fn set_on<O: Outside>(
+fn set_on<O: Outside>(fleet: &Fleet<O>, global: &Global, change: &Change<'_>) -> Result<Exit, Error> {
+    let names = chosen(fleet.nodes.keys(), global.node.as_deref())?;
+    let (now, before) = (change.becomes(fleet.time(), Scope::Here), fleet.memory());
+    let failed = remember(fleet, &names, now.as_ref())?;
+    let told = |name: &String| {
+        let before = before.nodes.get(name).and_then(|node| node.suspended.clone());
+        Told { name: name.clone(), before, now: now.clone(), failed: failed.get(name).cloned() }
+    };
+    tell(names.iter().map(told).collect(), global)
+}
+
+/// Changes what is remembered of nodes; those that failed and are tried again, with why.
+fn remember<O: Outside>(
     fleet: &Fleet<O>,
-    global: &Global,
-    becomes: impl Fn(jiff::Timestamp) -> Option<Suspension>,
-) -> Result<Exit, Error> {
-    let names = chosen(fleet, global.node.as_deref())?;
-    let now = becomes(fleet.time());
-    let before = fleet.memory();
+    names: &[String],
+    now: Option<&Suspension>,
+) -> Result<BTreeMap<String, String>, Error> {
     let mut failed = BTreeMap::new();
     for name in names.iter().filter(|_| now.is_none()) {
         let Some(failure) = trouble::story(fleet, name)?.failure else { continue };
         let journal = RefCell::new(trouble::open(fleet, name)?);
         let forgiven = fleet.again(async || carry::forgive(&mut *journal.borrow_mut(), name, fleet.time()));
         forgiven.context(|| "the journal can't be written".to_owned())?;
-        failed.insert(name, failure.why);
+        failed.insert(name.clone(), failure.why);
     }
     fleet.remember(|memory| {
-        for name in &names {
-            memory.nodes.entry(name.clone()).or_default().suspended.clone_from(&now);
+        for name in names {
+            memory.nodes.entry(name.clone()).or_default().suspended = now.cloned();
         }
     });
     fleet.save()?;
+    Ok(failed)
+}
+
+/// What became of a node.
+struct Told {
+    name: String,
+    before: Option<Suspension>,
+    now: Option<Suspension>,
+    /// Why it failed, where it is tried again.
+    failed: Option<String>,
+}
+
+fn tell(all: Vec<Told>, global: &Global) -> Result<Exit, Error> {
     if global.output == Output::Json {
-        let nodes: BTreeMap<&String, &Option<Suspension>> = names.iter().map(|name| (name, &now)).collect();
-        let nodes: Vec<_> =
-            nodes.iter().map(|(name, now)| serde_json::json!({ "name": name, "suspended": now })).collect();
-        let document = serde_json::json!({ "format_version": FORMAT_VERSION, "nodes": nodes });
-        let text = serde_json::to_string_pretty(&document).context(|| "the nodes can't be written".to_owned())?;
-        output::print(&format!("{text}\n"));
-        return Ok(Exit::Done);
+        let node = |told: &Told| json!({ "name": told.name, "suspended": told.now });
+        let nodes: Vec<_> = all.iter().map(node).collect();
+        return document(&json!({ "format_version": FORMAT_VERSION, "nodes": nodes }));
     }
-    for name in &names {
-        let before = before.nodes.get(name).and_then(|node| node.suspended.as_ref());
-        output::print(&match (&now, before) {
+    for Told { name, before, now, failed } in all {
+        output::print(&match (now, before) {
             (Some(now), None) => format!("{name} is suspended: {}\n", now.reason),
             (Some(now), Some(before)) => format!("{name} is suspended: {} (before: {})\n", now.reason, before.reason),
             (None, Some(before)) => format!("{name} is resumed (it was suspended: {})\n", before.reason),
-            (None, None) if failed.contains_key(name) => String::new(),
+            (None, None) if failed.is_some() => String::new(),
             (None, None) => format!("{name} was not suspended\n"),
         });
-        if let Some(why) = failed.get(name) {
+        if let Some(why) = failed {
             output::print(&format!("{name} is tried again (it failed: {why})\n"));
         }
     }
     Ok(Exit::Done)
 }
 
+fn document(document: &serde_json::Value) -> Result<Exit, Error> {
+    let text = serde_json::to_string_pretty(document).context(|| "the nodes can't be written".to_owned())?;
+    output::print(&format!("{text}\n"));
+    Ok(Exit::Done)
+}
+
 /// The nodes that a name or glob means; without one, all.
-fn chosen<O: Outside>(fleet: &Fleet<O>, glob: Option<&str>) -> Result<Vec<String>, Error> {
-    let all = fleet.nodes.keys();
+fn chosen<'a>(all: impl Iterator<Item = &'a String> + Clone, glob: Option<&str>) -> Result<Vec<String>, Error> {
     let Some(text) = glob else { return Ok(all.cloned().collect()) };
     let glob = GlobBuilder::new(text).backslash_escape(false).build();
     let glob = glob.map_err(|error| Error::usage(format!("--node {text} is no glob")).caused_by(error))?;
     let matcher = glob.compile_matcher();
-    let chosen: Vec<String> = all.filter(|name| matcher.is_match(name)).cloned().collect();
+    let chosen: Vec<String> = all.clone().filter(|name| matcher.is_match(name)).cloned().collect();
     if chosen.is_empty() {
-        let known: Vec<&str> = fleet.nodes.keys().map(String::as_str).collect();
+        let known: Vec<&str> = all.map(String::as_str).collect();
         return Err(Error::usage(format!("no node matches {text}")).hint(format!("there are {}", known.join(", "))));
     }
     Ok(chosen)

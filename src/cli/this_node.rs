@@ -1,6 +1,7 @@
 //! This node as the outside of commands: its GPUs through NVML, or simulated ones in their place, and its cluster. Of its
 //! units nothing is known yet, and whatever would need them says so.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
@@ -62,6 +63,14 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
 
     fn save(&self) -> Result<(), Error> {
         self.memory.save().context(|| "what is remembered could not be kept".to_owned())
+    }
+
+    fn leave(&self) {
+        self.memory.leave();
+    }
+
+    fn take_again(&self) -> Result<(), Error> {
+        self.memory.take_again().context(|| "what is remembered of this node can't be used".to_owned())
     }
 
     fn last_words(&self) -> Box<dyn Fn() + Send> {
@@ -157,7 +166,8 @@ fn fleet<D: Driver + Debug>(
     // What belongs to no node of a cluster is not this node's to do.
     let only = (global.node.is_some() || cluster.is_some()).then(|| BTreeSet::from([name]));
     let (clock, accepted) = (SystemClock, Accepted::default());
-    Ok(Fleet { outside: ThisNode { memory, runtime, hangs }, nodes, only, cluster, clock, accepted })
+    let watch = RefCell::default();
+    Ok(Fleet { outside: ThisNode { memory, runtime, hangs }, nodes, only, cluster, clock, accepted, watch })
 }
 
 fn hostname() -> Result<String, Error> {
@@ -183,7 +193,7 @@ fn is_told(global: &Global) -> bool {
 }
 
 /// Whether the node is known by what its cluster calls it.
-fn names_itself(global: &Global) -> bool {
+pub(super) fn names_itself(global: &Global) -> bool {
     match global.cluster {
         Some(cluster) => cluster == args::Cluster::Kube,
         None => is_told(global),

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod as KubePod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, ObjectReference, Pod as KubePod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,21 +18,22 @@ use serde_json::Value;
 
 use super::holders;
 use super::kubelet::{Kubelet, Start};
-use super::names::{CONTROLLER, NODE_EVENTS};
+use super::names::{BUDGETS, CONTROLLER, NAMESPACE, NODE_EVENTS};
 use super::node::NodeItem;
 use super::picture::{AfarNode, Mirrors, Picture};
+use super::places;
 use super::pods::{self, PodItem, Role, uuid};
 use super::requests::{self, Call};
 use super::transport::{Reply, send, words};
-use crate::model::observed::{Known, NodeInCluster};
+use crate::model::observed::{Known, NodeInCluster, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
-use crate::model::{Digest, Gap, ObservedCluster, Pod};
-use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Request, Shown};
+use crate::model::{Bind, Digest, Gap, Object, ObservedCluster, Place, Places, Pod};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Reason, Removal, Shown, Version};
 
 /// A server that does not take a connection in this time is away.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a patch is made anew where somebody else was faster.
-const CONFLICTS: u32 = 5;
+pub(super) const CONFLICTS: u32 = 5;
 /// An event's note may have no more bytes (events.k8s.io/v1).
 const MOST_NOTE: usize = 1024;
 
@@ -101,6 +102,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What an event is about; what has no namespace is told of in that of nodes.
+#[derive(Debug)]
+pub(super) struct About<'a> {
+    pub(super) kind: &'a str,
+    pub(super) namespace: Option<&'a str>,
+    pub(super) name: &'a str,
+    pub(super) uid: Option<String>,
+}
+
 /// A list of pods.
 #[derive(Deserialize)]
 struct Listed {
@@ -132,17 +142,28 @@ impl KubeCluster {
         }
     }
 
-    /// The cluster from afar, and its nodes: what it tells of each, its labels, and what it has published of itself.
+    /// The cluster from afar with what was bound there, and its nodes: what it tells of each, its labels, and what it has
+    /// published of itself.
     ///
     /// # Errors
     ///
     /// As [`Cluster::observe`].
     pub async fn fleet(&self) -> Port<(ObservedCluster, BTreeMap<String, AfarNode>)> {
         let picture = self.picture().await?;
-        Ok((picture.observed(None, self.mirrors().gaps()), picture.fleet()))
+        let mut observed = picture.observed(None, self.mirrors().gaps());
+        match self.record().await.and_then(|record| record.bound()) {
+            Ok(bound) => observed.bound = Known::Known(bound),
+            Err(error) => observed.gaps.push(Gap { object: "bindings".to_owned(), message: error.to_string() }),
+        }
+        Ok((observed, picture.fleet()))
     }
 
-    fn mirrors(&self) -> &Mirrors {
+    /// Another number than before: what is kept by watches may have changed.
+    pub fn changes(&self) -> u64 {
+        self.mirrors().changes()
+    }
+
+    pub(super) fn mirrors(&self) -> &Mirrors {
         self.mirrors.get_or_init(|| Mirrors::begin(&self.client))
     }
 
@@ -162,8 +183,39 @@ impl KubeCluster {
         self.mirrors().nodes.with(|nodes| nodes.get(&(String::new(), node.to_owned())).cloned()).await
     }
 
-    async fn ask(&self, call: Option<Call>, what: &str) -> Port<Reply> {
+    pub(super) async fn ask(&self, call: Option<Call>, what: &str) -> Port<Reply> {
         send(&self.client, call.ok_or_else(|| nameless(what))?).await
+    }
+
+    /// Tells an event; `by`: who reports it.
+    pub(super) async fn tell(&self, about: About<'_>, reason: Reason, message: &str, by: &str) -> Port<()> {
+        let About { kind, namespace, name, uid } = about;
+        let note =
+            message.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MOST_NOTE).map(|(_, c)| c).collect();
+        let told = Event {
+            metadata: ObjectMeta {
+                generate_name: Some("sectile-".to_owned()),
+                namespace: Some(namespace.unwrap_or(NODE_EVENTS).to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(Timestamp::now())),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(by.to_owned()),
+            action: Some("Repartition".to_owned()),
+            reason: Some(reason.word().to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some(kind.to_owned()),
+                namespace: namespace.map(str::to_owned),
+                name: Some(name.to_owned()),
+                uid,
+                ..ObjectReference::default()
+            }),
+            note: Some(note),
+            type_: Some(if reason.warns() { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        };
+        self.ask(requests::event(namespace.unwrap_or(NODE_EVENTS), &told, name), name).await?.done()
     }
 
     /// Changes a node by a patch that is made from what it is now; again where somebody else was faster.
@@ -380,13 +432,60 @@ impl Cluster for KubeCluster {
         self.patch(node, |item| item.label(key, value)).await
     }
 
-    async fn bind(&self, request: &Request<'_>) -> Port<()> {
-        let Request { kind, namespace, name, .. } = *request;
-        Err(PortError {
-            transient: false,
-            code: "not supported".to_owned(),
-            message: format!("this version does not change {kind} {namespace}/{name}; set manage = false"),
-        })
+    async fn is_going(&self, node: &str) -> Port<Option<bool>> {
+        let reply = self.ask(requests::node(node), node).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        let fresh: Node = reply.read()?;
+        let item = NodeItem::of(&fresh);
+        Ok(Some(item.is_tainted() || item.is_paused()))
+    }
+
+    async fn places(&self) -> Port<(Version, Places)> {
+        let reply = self.ask(requests::budgets(), BUDGETS).await?;
+        if reply.status == 404 {
+            return Ok((Version(None), Places::new()));
+        }
+        let read: ConfigMap = reply.read()?;
+        Ok((Version(read.metadata.resource_version.clone()), places::read(&read)))
+    }
+
+    async fn set_place(&self, version: &Version, holder: &str, place: Option<&Place>) -> Port<bool> {
+        let Version(Some(version)) = version else {
+            return Err(PortError {
+                transient: false,
+                code: "404".to_owned(),
+                message: format!(
+                    "there is no ConfigMap {BUDGETS} in the namespace {NAMESPACE} to share budgets by; \
+                     `kubectl apply -k packaging/kubernetes` makes it"
+                ),
+            });
+        };
+        let reply = self.ask(requests::patch_budgets(&places::patch(version, holder, place)), BUDGETS).await?;
+        if reply.status == 409 {
+            return Ok(false);
+        }
+        reply.done().map(|()| true)
+    }
+
+    async fn stopped(&self, node: &str) -> Port<Option<Suspension>> {
+        let key = (String::new(), node.to_owned());
+        let own = self.mirrors().nodes.last(|nodes| nodes.get(&key).and_then(NodeItem::suspended)).await?;
+        let whole = self.mirrors().whole.last(|all| all.values().next().cloned()).await?;
+        Ok(own.or(whole))
+    }
+
+    async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {
+        self.look_up(object).await
+    }
+
+    async fn bind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        self.set(bind, revision, dry_run).await
+    }
+
+    async fn unbind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        self.take_back(bind, revision, dry_run).await
     }
 
     async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()> {
@@ -395,43 +494,15 @@ impl Cluster for KubeCluster {
 
     async fn event(&self, event: &ClusterEvent<'_>) -> Port<()> {
         let ClusterEvent { node, pod, reason, message } = event;
-        let uid = self.item(node).await?.map(|item| item.uid);
-        let about = match pod {
-            Some((namespace, name, uid)) => ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                namespace: Some((*namespace).to_owned()),
-                name: Some((*name).to_owned()),
-                uid: Some((*uid).to_owned()),
-                ..ObjectReference::default()
-            },
-            None => ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Node".to_owned()),
-                name: Some((*node).to_owned()),
-                uid,
-                ..ObjectReference::default()
-            },
+        let about = match *pod {
+            Some((namespace, name, uid)) => {
+                About { kind: "Pod", namespace: Some(namespace), name, uid: Some(uid.to_owned()) }
+            }
+            None => {
+                let uid = self.item(node).await?.map(|item| item.uid);
+                About { kind: "Node", namespace: None, name: node, uid }
+            }
         };
-        let namespace = pod.map_or(NODE_EVENTS, |(namespace, ..)| namespace);
-        let note =
-            message.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MOST_NOTE).map(|(_, c)| c).collect();
-        let told = Event {
-            metadata: ObjectMeta {
-                generate_name: Some("sectile-".to_owned()),
-                namespace: Some(namespace.to_owned()),
-                ..ObjectMeta::default()
-            },
-            event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some(CONTROLLER.to_owned()),
-            reporting_instance: Some((*node).to_owned()),
-            action: Some("Repartition".to_owned()),
-            reason: Some(reason.word().to_owned()),
-            regarding: Some(about),
-            note: Some(note),
-            type_: Some(if reason.warns() { "Warning" } else { "Normal" }.to_owned()),
-            ..Event::default()
-        };
-        self.ask(requests::event(namespace, &told, event), node).await?.done()
+        self.tell(about, *reason, message, node).await
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -46,6 +47,8 @@ struct Kept<T> {
     /// Those of a list that is not complete yet.
     coming: Items<T>,
     ready: bool,
+    /// How often something was told of it.
+    changes: u64,
     /// Why what is kept may be old.
     trouble: Option<PortError>,
     /// The server has no such kind, or we may not see it.
@@ -90,14 +93,43 @@ impl<T: Clone + Send + 'static> Mirror<T> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
+        Mirror::begin(Api::<K>::all(client.clone()), watcher::Config::default(), what, need, keep)
+    }
+
+    /// The same of the one object of that name, which may be all that one has a right to see.
+    pub(super) fn one<K>(
+        client: &Client,
+        (namespace, name): (&str, &str),
+        what: &'static str,
+        need: Need,
+        keep: impl Fn(&K) -> Option<T> + Send + 'static,
+    ) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        Mirror::begin(Api::<K>::namespaced(client.clone(), namespace), named, what, need, keep)
+    }
+
+    fn begin<K>(
+        api: Api<K>,
+        config: watcher::Config,
+        what: &'static str,
+        need: Need,
+        keep: impl Fn(&K) -> Option<T> + Send + 'static,
+    ) -> Self
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
         let (items, ours, coming) = Default::default();
-        let kept = Kept { items, ours, coming, ready: false, trouble: None, barred: None };
+        let kept = Kept { items, ours, coming, ready: false, changes: 0, trouble: None, barred: None };
         let (kept, changed) = (Arc::new(Mutex::new(kept)), Arc::new(Notify::new()));
-        let (into, tell, api) = (Arc::clone(&kept), Arc::clone(&changed), Api::<K>::all(client.clone()));
+        let (into, tell) = (Arc::clone(&kept), Arc::clone(&changed));
         let task = tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             loop {
-                let mut stream = pin!(watcher(api.clone(), watcher::Config::default()));
+                let mut stream = pin!(watcher(api.clone(), config.clone()));
                 while let Some(event) = stream.next().await {
                     let went_on = lock(&into).take(event, what, need, &keep);
                     tell.notify_waiters();
@@ -123,6 +155,41 @@ impl<T: Clone + Send + 'static> Mirror<T> {
     /// Where there is no first list yet, or what is kept may be old since the watch is down; of a kind that is not
     /// there or may not be seen, nothing is kept.
     pub(super) async fn with<R>(&self, with: impl FnOnce(&Items<T>) -> R) -> Port<R> {
+        let late = self.is_late().await;
+        let kept = lock(&self.kept);
+        match &kept.trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None if late => Err(self.no_list()),
+            None => Ok(with(&kept.items)),
+        }
+    }
+
+    /// Works with what was kept last, however old it may be.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing was ever told, or the kind may not be seen.
+    pub(super) async fn last<R>(&self, with: impl FnOnce(&Items<T>) -> R) -> Port<R> {
+        let late = self.is_late().await;
+        let kept = lock(&self.kept);
+        match (&kept.barred, &kept.trouble) {
+            (Some(why), _) => Err(why.clone()),
+            (None, Some(why)) if !kept.ready => Err(why.clone()),
+            _ if late => Err(self.no_list()),
+            _ => Ok(with(&kept.items)),
+        }
+    }
+
+    fn no_list(&self) -> PortError {
+        PortError {
+            transient: true,
+            code: format!("no answer for {} s", FIRST.as_secs()),
+            message: format!("listing {}", self.what),
+        }
+    }
+
+    /// Waits for the first list; whether it did not come in time.
+    async fn is_late(&self) -> bool {
         let first = async {
             loop {
                 // Registered before the look, so that no change in between is missed.
@@ -133,17 +200,12 @@ impl<T: Clone + Send + 'static> Mirror<T> {
                 changed.await;
             }
         };
-        let late = tokio::time::timeout(FIRST, first).await.is_err();
-        let kept = lock(&self.kept);
-        match &kept.trouble {
-            Some(trouble) => Err(trouble.clone()),
-            None if late => Err(PortError {
-                transient: true,
-                code: format!("no answer for {} s", FIRST.as_secs()),
-                message: format!("listing {}", self.what),
-            }),
-            None => Ok(with(&kept.items)),
-        }
+        tokio::time::timeout(FIRST, first).await.is_err()
+    }
+
+    /// How often something was told of it: another number, and it may have changed.
+    pub(super) fn changes(&self) -> u64 {
+        lock(&self.kept).changes
     }
 
     /// Why nothing is kept of a kind that is not there or may not be seen.
@@ -183,6 +245,7 @@ impl<T: Clone> Kept<T> {
         need: Need,
         keep: &impl Fn(&K) -> Option<T>,
     ) -> WentOn {
+        self.changes = self.changes.wrapping_add(1);
         match event {
             Ok(Event::Init) => {
                 self.coming.clear();

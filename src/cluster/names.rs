@@ -8,12 +8,37 @@ pub const NOT_READY: &str = "sectile.dev/not-ready";
 pub const MARK: &str = "sectile.dev/repartitioning";
 /// Label of a node: how it stands, of the closed list of states.
 pub const STATE: &str = "sectile.dev/state";
-/// Annotation of a node: which tree it was compared with last.
+/// Annotation of a node, or of [`BUDGETS`] for every node: that it is to be left alone, and why. JSON as we write it; any
+/// other text, by whose hand it may be, is the reason.
+pub const SUSPENDED: &str = "sectile.dev/suspended";
+/// The namespace that packaging/ makes.
+pub const NAMESPACE: &str = "sectile";
+/// The Lease of the one controller that acts (coordination.k8s.io).
+pub const LEASE: &str = "sectile-controller";
+/// The ConfigMap that holds what is taken of the budgets which nodes share: a key for each holder.
+pub const BUDGETS: &str = "sectile-budgets";
+/// Annotation of a node: which tree it was compared with last; of a workload: which one has set it.
 pub const REVISION: &str = "sectile.dev/revision";
+/// Annotation of a node: why it failed, is blocked or waits, a sentence.
+pub const MESSAGE: &str = "sectile.dev/message";
 /// Annotation of a node: what was seen of it, and when, as JSON.
 pub const OBSERVED: &str = "sectile.dev/observed";
 /// Label of every eviction that we ask for.
 pub const AGENT: &str = "sectile.dev/agent";
+/// Annotation of a workload: the binding that has set it.
+pub const BINDING: &str = "sectile.dev/binding";
+/// Whose the fields are that we set at workloads (server-side apply).
+pub const MANAGER: &str = "sectile";
+/// Where what belongs to no node is recorded: a ConfigMap and its namespace.
+pub const RECORD: (&str, &str) = ("sectile", "sectile-bindings");
+/// Annotation of [`RECORD`]: the revision of the tree that may take most of what was bound back.
+pub const ACCEPTED: &str = "sectile.dev/accept-removal";
+/// The key of it that tells which revisions of the tree were taken up, in order; no key of a workload begins so.
+pub const REVISIONS: &str = "_revisions";
+/// The name of our claim within a pod.
+pub const CLAIM: &str = "sectile";
+/// The class of NVIDIA's static and dynamic MIG devices in dynamic resource allocation (dra-driver-nvidia-gpu, charts).
+pub const MIG_CLASS: &str = "mig.nvidia.com";
 /// Who tells events.
 pub const CONTROLLER: &str = "sectile.dev/agent";
 /// Where events of nodes, which have no namespace, are told (client-go, tools/events).

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::names::{
-    DEPLOY, DISCOVERED, GPU_RESOURCE, HAMI, HAMI_MIG, MARK, MIG_RESOURCE, NOT_READY, OBSERVED, PAUSED, REVISION, RUNS,
-    SLICER, STATE, STRATEGY, TAINT,
+    DEPLOY, DISCOVERED, GPU_RESOURCE, HAMI, HAMI_MIG, MARK, MESSAGE, MIG_RESOURCE, NOT_READY, OBSERVED, PAUSED,
+    REVISION, RUNS, SLICER, STATE, STRATEGY, SUSPENDED, TAINT,
 };
-use crate::model::observed::{ForeignWriter, MigStrategy};
+use super::suspension;
+use crate::model::observed::{ForeignWriter, MigStrategy, Peer, Scope, Suspension};
 use crate::model::{Digest, NodeState};
 use crate::ports::Shown;
 
@@ -37,6 +38,17 @@ pub(super) struct NodeItem {
     sliced: bool,
 }
 
+/// How a node says that it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// A state of the closed list, as the node's agent wrote it.
+    pub state: Option<String>,
+    /// Which tree it was compared with.
+    pub revision: Option<String>,
+    /// Why it does not go on.
+    pub message: Option<String>,
+}
+
 /// What stands in the annotation [`MARK`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
@@ -52,7 +64,7 @@ pub(super) struct Mark {
 impl NodeItem {
     /// What is needed of a node.
     pub(super) fn of(node: &Node) -> Self {
-        let ours = |key: &&String| [MARK, REVISION, OBSERVED, HAMI].contains(&key.as_str());
+        let ours = |key: &&String| [MARK, MESSAGE, REVISION, OBSERVED, SUSPENDED, HAMI].contains(&key.as_str());
         let annotations = node.annotations().iter().filter(|(key, _)| ours(key));
         let status = node.status.clone().unwrap_or_default();
         let spec = node.spec.clone().unwrap_or_default();
@@ -73,9 +85,28 @@ impl NodeItem {
         }
     }
 
-    /// Its labels, and what it has published of itself.
-    pub(super) fn view(&self) -> (BTreeMap<String, String>, Option<String>) {
-        (self.labels.clone(), self.annotations.get(OBSERVED).cloned())
+    /// What it has published of itself, and how it says that it stands.
+    pub(super) fn published(&self) -> (Option<String>, Published) {
+        let told = |key: &str| self.annotations.get(key).cloned();
+        let state = self.labels.get(STATE).cloned();
+        (told(OBSERVED), Published { state, revision: told(REVISION), message: told(MESSAGE) })
+    }
+
+    /// The node as it shows itself to the others. A state that this version does not know is none.
+    pub(super) fn peer(&self) -> Peer {
+        let state = self.labels.get(STATE).and_then(|word| NodeState::ALL.iter().find(|state| state.word() == word));
+        Peer {
+            labels: self.labels.clone(),
+            state: state.copied(),
+            revision: self.annotations.get(REVISION).cloned(),
+            tainted: self.is_tainted(),
+            clients_paused: self.is_paused(),
+        }
+    }
+
+    /// Who told in the cluster that it is to be left alone.
+    pub(super) fn suspended(&self) -> Option<Suspension> {
+        self.annotations.get(SUSPENDED).map(|text| suspension::read(text, Scope::Node))
     }
 
     pub(super) fn is_tainted(&self) -> bool {
@@ -186,10 +217,10 @@ impl NodeItem {
 
     /// The patch that shows how it stands; `None`: it does.
     pub(super) fn show(&self, shown: &Shown<'_>) -> Option<Value> {
-        let Shown { state, revision, view } = *shown;
-        let mut annotations = BTreeMap::from([(REVISION, revision)]);
-        annotations.extend(view.map(|view| (OBSERVED, view)));
-        annotations.retain(|key, value| self.annotations.get(*key).map(String::as_str) != Some(*value));
+        let Shown { state, revision, message, view } = *shown;
+        let mut annotations = BTreeMap::from([(REVISION, Some(revision)), (MESSAGE, message)]);
+        annotations.extend(view.map(|view| (OBSERVED, Some(view))));
+        annotations.retain(|key, value| self.annotations.get(*key).map(String::as_str) != *value);
         let labels = match self.labels.get(STATE) {
             Some(shown) if shown == state.word() => json!({}),
             _ => json!({ STATE: state.word() }),

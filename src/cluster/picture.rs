@@ -4,23 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Node, Pod as KubePod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod as KubePod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 
 use super::claims::{self, ClaimItem, SliceItem};
 use super::holders::{self, Claimed};
 use super::kubelet::PodResources;
 use super::mirror::{Mirror, Need};
-use super::names::DEPLOY;
-use super::node::NodeItem;
+use super::names::{BUDGETS, DEPLOY, NAMESPACE, SUSPENDED};
+use super::node::{NodeItem, Published};
 use super::pods::{self, PodItem, Role};
+use super::suspension;
 use super::workloads::{self, BudgetItem};
-use crate::model::observed::{ForeignWriter, Known, NodeInCluster, Owner, PodPhase, WorkloadState};
+use crate::model::observed::{ForeignWriter, Known, NodeInCluster, Owner, PodPhase, Scope, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
-use crate::model::{Gap, ObservedCluster, Pod};
-use crate::ports::Port;
+use crate::model::{Gap, Object, ObservedCluster, Pod};
+use crate::ports::{Port, PortError};
 
 /// Everything that is kept by watches.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Mirrors {
     replica_sets: Mirror<Owner>,
     claims: Mirror<ClaimItem>,
     slices: Mirror<SliceItem>,
+    /// Who told that every node is to be left alone.
+    pub(super) whole: Mirror<Suspension>,
 }
 
 /// A node, seen from afar.
@@ -46,6 +49,10 @@ pub struct AfarNode {
     pub labels: BTreeMap<String, String>,
     /// What it has published of itself.
     pub view: Option<String>,
+    /// How it says that it stands.
+    pub published: Published,
+    /// Who told that it is to be left alone.
+    pub suspended: Option<Suspension>,
 }
 
 /// By namespace and name.
@@ -59,6 +66,7 @@ pub(super) struct Picture {
     budgets: Vec<BudgetItem>,
     workloads: Vec<WorkloadState>,
     slices: Vec<SliceItem>,
+    whole: Option<Suspension>,
     pub(super) claimed: Claimed,
 }
 
@@ -86,7 +94,28 @@ impl Mirrors {
             }),
             claims: Mirror::of(client, "resourceclaims", Need::IfThere, |claim: &ResourceClaim| claims::claim(claim)),
             slices: Mirror::of(client, "resourceslices", Need::IfThere, |slice: &ResourceSlice| claims::slice(slice)),
+            whole: Mirror::one(client, (NAMESPACE, BUDGETS), "configmaps", Need::IfThere, |map: &ConfigMap| {
+                map.annotations().get(SUSPENDED).map(|text| suspension::read(text, Scope::Fleet))
+            }),
         }
+    }
+
+    /// Another number than before: something may have changed.
+    pub(super) fn changes(&self) -> u64 {
+        let all = [
+            self.nodes.changes(),
+            self.pods.changes(),
+            self.budgets.changes(),
+            self.deployments.changes(),
+            self.stateful_sets.changes(),
+            self.daemon_sets.changes(),
+            self.jobs.changes(),
+            self.replica_sets.changes(),
+            self.claims.changes(),
+            self.slices.changes(),
+            self.whole.changes(),
+        ];
+        all.into_iter().fold(0, u64::wrapping_add)
     }
 
     /// What is not there or may not be seen.
@@ -102,8 +131,23 @@ impl Mirrors {
             self.replica_sets.gap(),
             self.claims.gap(),
             self.slices.gap(),
+            self.whole.gap(),
         ];
         all.into_iter().flatten().collect()
+    }
+
+    /// One workload of a kind that is watched; `None`: there is none.
+    pub(super) async fn workload(&self, of: &Object) -> Port<Option<WorkloadState>> {
+        let kind = match of.kind.as_str() {
+            "Deployment" => &self.deployments,
+            "StatefulSet" => &self.stateful_sets,
+            "DaemonSet" => &self.daemon_sets,
+            _ => &self.jobs,
+        };
+        if let Some(Gap { object, message }) = kind.gap() {
+            return Err(PortError { transient: false, code: message, message: object });
+        }
+        kind.with(|all| all.get(&(of.namespace.clone(), of.name.clone())).cloned()).await
     }
 
     /// How the cluster is now. Pods of these UIDs were evicted and are on their way.
@@ -118,6 +162,7 @@ impl Mirrors {
         let owners = self.replica_sets.with(Clone::clone).await?;
         let claims: Named<ClaimItem> = self.claims.with(Clone::clone).await?;
         let slices: Vec<SliceItem> = self.slices.with(|all| all.values().cloned().collect()).await?;
+        let whole = self.whole.with(|all| all.values().next().cloned()).await?;
         let claimed = Claimed { devices: claims::devices(slices.iter()), claims, blind: self.claims.gap().is_some() };
         for item in &mut pods {
             if evicted.contains(&item.pod.uid) && item.pod.phase != PodPhase::Ended {
@@ -130,7 +175,7 @@ impl Mirrors {
             item.pod.requests.extend(claimed.requests(item));
             item.pod.shared_claims = claimed.shared(item);
         }
-        Ok(Picture { nodes, pods, budgets, workloads, slices, claimed })
+        Ok(Picture { nodes, pods, budgets, workloads, slices, whole, claimed })
     }
 }
 
@@ -143,8 +188,9 @@ impl Picture {
     /// Every node, seen from afar.
     pub(super) fn fleet(&self) -> BTreeMap<String, AfarNode> {
         let node = |node: &NodeItem| {
-            let (labels, view) = node.view();
-            Some((node.name.clone(), AfarNode { told: self.node(&node.name)?, labels, view }))
+            let ((view, published), labels) = (node.published(), node.labels.clone());
+            let suspended = node.suspended().or_else(|| self.whole.clone());
+            Some((node.name.clone(), AfarNode { told: self.node(&node.name)?, labels, view, published, suspended }))
         };
         self.nodes.iter().filter_map(node).collect()
     }
@@ -184,7 +230,9 @@ impl Picture {
             (&one.kind, &one.namespace, &one.name).cmp(&(&other.kind, &other.namespace, &other.name))
         });
         let budgets = self.budgets.iter().map(BudgetItem::told).collect();
-        ObservedCluster { pods, budgets, workloads, free: self.free(), strangers, gaps }
+        let peers = self.nodes.iter().map(|node| (node.name.clone(), node.peer())).collect();
+        let (free, places, bound) = (self.free(), Known::Unknown, Known::Unknown);
+        ObservedCluster { pods, budgets, workloads, bound, free, strangers, gaps, peers, places }
     }
 
     /// A pod with its budgets, and the nodes that it may not run on.
@@ -223,9 +271,8 @@ impl Picture {
                 kind: owner.kind.clone(),
                 namespace: item.pod.namespace.clone(),
                 name: owner.name.clone(),
-                replicas: 0,
-                ready: 0,
                 requests: item.pod.requests.clone(),
+                ..WorkloadState::default()
             });
             entry.replicas += 1;
             entry.ready += u32::from(item.ready);

@@ -1,17 +1,19 @@
 //! What is asked of the API server, as values: each request with the right that it takes.
 
 use http::Request;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use kube::Resource;
-use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request as Paths;
 use serde_json::Value;
 
-use super::names::{AGENT, CONTROLLER};
-use crate::ports::{ClusterEvent, Removal};
+use super::names::{AGENT, BUDGETS, CONTROLLER, LEASE, MANAGER, NAMESPACE, RECORD};
+use crate::ports::Removal;
 
 /// What whoever sends a request must be allowed to (RBAC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +41,7 @@ pub struct Call {
 pub const WATCHED: &[(&str, &str)] = &[
     ("", "nodes"),
     ("", "pods"),
+    ("", "configmaps"),
     ("policy", "poddisruptionbudgets"),
     ("apps", "deployments"),
     ("apps", "statefulsets"),
@@ -57,6 +60,58 @@ pub fn reading() -> Vec<Right> {
 
 /// Everything that a node's agent must be allowed to beyond that: the rights of the calls of this file.
 pub const WRITING: &[Right] = &[PATCH_NODE, GET_NODE, GET_POD, EVICT, DELETE_POD, CREATE_EVENT];
+
+/// What an agent must be allowed to of the one object of the budgets, in our namespace alone.
+pub const SHARING: &[Right] = &[GET_MAP, PATCH_MAP];
+
+/// Everything that whoever suspends and resumes from afar must be allowed to.
+pub const SUSPENDING: &[Right] = &[LIST_NODES, PATCH_NODE, GET_MAP, PATCH_MAP, CREATE_EVENT];
+
+/// What whoever looks at the whole fleet may be allowed to beyond that: without it, who controls it stays unknown.
+pub const LOOKING: &[Right] = &[GET_LEASE];
+
+const GET_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "get" };
+const CREATE_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "create" };
+const PATCH_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "patch" };
+const LIST_NODES: Right = Right { group: "", resource: "nodes", verb: "list" };
+const GET_MAP: Right = Right { group: "", resource: "configmaps", verb: "get" };
+const PATCH_MAP: Right = Right { group: "", resource: "configmaps", verb: "patch" };
+/// What whoever plans from afar must be allowed to beyond looking: what was bound.
+pub const PREVIEWING: &[Right] = &[GET_MAP];
+
+/// Everything that the controller must be allowed to beyond looking, with workloads of the known kinds. Of any other kind that the
+/// tree names it needs `get` and `patch`, too.
+pub const CONTROLLING: &[Right] = &[
+    GET_NODE,
+    GET_LEASE,
+    CREATE_LEASE,
+    PATCH_LEASE,
+    GET_MAP,
+    CREATE_MAP,
+    PATCH_MAP,
+    workloads("apps", "deployments", "get"),
+    workloads("apps", "deployments", "patch"),
+    workloads("apps", "statefulsets", "get"),
+    workloads("apps", "statefulsets", "patch"),
+    workloads("apps", "daemonsets", "get"),
+    workloads("apps", "daemonsets", "patch"),
+    workloads("apps", "replicasets", "get"),
+    workloads("apps", "replicasets", "patch"),
+    workloads("batch", "jobs", "get"),
+    workloads("batch", "jobs", "patch"),
+    workloads("batch", "cronjobs", "get"),
+    workloads("batch", "cronjobs", "patch"),
+    CREATE_CLAIMS,
+    DELETE_CLAIMS,
+];
+
+const fn workloads(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
+    Right { group, resource, verb }
+}
+
+const CREATE_MAP: Right = Right { group: "", resource: "configmaps", verb: "create" };
+const CREATE_CLAIMS: Right = Right { group: "resource.k8s.io", resource: "resourceclaimtemplates", verb: "create" };
+const DELETE_CLAIMS: Right = Right { group: "resource.k8s.io", resource: "resourceclaimtemplates", verb: "delete" };
 
 const GET_NODE: Right = Right { group: "", resource: "nodes", verb: "get" };
 const PATCH_NODE: Right = Right { group: "", resource: "nodes", verb: "patch" };
@@ -87,6 +142,48 @@ pub fn node(name: &str) -> Option<Call> {
 pub fn patch_node(name: &str, patch: &Value) -> Option<Call> {
     let request = nodes().patch(name, &PatchParams::default(), &Patch::Merge(patch));
     call(PATCH_NODE, format!("changing node {name}"), request)
+}
+
+/// All nodes.
+pub fn nodes_all() -> Option<Call> {
+    call(LIST_NODES, "the nodes".to_owned(), nodes().list(&ListParams::default()))
+}
+
+fn maps() -> Paths {
+    Paths::new(ConfigMap::url_path(&(), Some(NAMESPACE)))
+}
+
+/// What all nodes share.
+pub fn budgets() -> Option<Call> {
+    call(GET_MAP, format!("ConfigMap {NAMESPACE}/{BUDGETS}"), maps().get(BUDGETS, &GetParams::default()))
+}
+
+/// Changes it by a merge patch.
+pub fn patch_budgets(patch: &Value) -> Option<Call> {
+    let request = maps().patch(BUDGETS, &PatchParams::default(), &Patch::Merge(patch));
+    call(PATCH_MAP, format!("changing ConfigMap {NAMESPACE}/{BUDGETS}"), request)
+}
+
+fn leases() -> Paths {
+    Paths::new(Lease::url_path(&(), Some(NAMESPACE)))
+}
+
+/// The controller's lease.
+pub fn lease() -> Option<Call> {
+    call(GET_LEASE, format!("Lease {NAMESPACE}/{LEASE}"), leases().get(LEASE, &GetParams::default()))
+}
+
+/// Makes it.
+pub fn create_lease(lease: &Lease) -> Option<Call> {
+    let body = serde_json::to_vec(lease).unwrap_or_default();
+    let request = leases().create(&PostParams::default(), body);
+    call(CREATE_LEASE, format!("making Lease {NAMESPACE}/{LEASE}"), request)
+}
+
+/// Changes it by a merge patch.
+pub fn patch_lease(patch: &Value) -> Option<Call> {
+    let request = leases().patch(LEASE, &PatchParams::default(), &Patch::Merge(patch));
+    call(PATCH_LEASE, format!("changing Lease {NAMESPACE}/{LEASE}"), request)
 }
 
 /// One pod.
@@ -141,10 +238,112 @@ fn options(uid: &str, how: Removal) -> DeleteOptions {
     }
 }
 
-/// Tells an event.
-pub fn event(namespace: &str, event: &Event, about: &ClusterEvent<'_>) -> Option<Call> {
+/// Tells an event about something of that name.
+pub fn event(namespace: &str, event: &Event, about: &str) -> Option<Call> {
     let body = serde_json::to_vec(event).unwrap_or_default();
     let paths = Paths::new(Event::url_path(&(), Some(namespace)));
     let params = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
-    call(CREATE_EVENT, format!("telling {} of node {}", about.reason, about.node), paths.create(&params, body))
+    call(
+        CREATE_EVENT,
+        format!("telling {} of {about}", event.reason.as_deref().unwrap_or_default()),
+        paths.create(&params, body),
+    )
+}
+
+/// An object with a pod template, as paths name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// `apps/v1`, or `v1` of the core.
+    pub api_version: String,
+    /// `deployments`.
+    pub plural: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Address {
+    fn paths(&self) -> Paths {
+        let Address { api_version, plural, namespace, name: _ } = self;
+        let root = if api_version.contains('/') { "apis" } else { "api" };
+        Paths::new(format!("/{root}/{api_version}/namespaces/{namespace}/{plural}"))
+    }
+
+    /// The right that a verb takes; `*` for a kind that only the tree knows.
+    fn right(&self, verb: &'static str) -> Right {
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        let known = CONTROLLING.iter().find(|right| right.group == group && right.resource == self.plural);
+        let (group, resource) = known.map_or(("*", "*"), |right| (right.group, right.resource));
+        Right { group, resource, verb }
+    }
+
+    fn told(&self) -> String {
+        format!("{} {}/{}", self.plural, self.namespace, self.name)
+    }
+}
+
+/// One workload.
+pub fn workload(place: &Address) -> Option<Call> {
+    let request = place.paths().get(&place.name, &GetParams::default());
+    call(place.right("get"), place.told(), request)
+}
+
+/// Sets the fields of a workload that are ours, and takes back those that were and are not in it; never by force.
+pub fn apply(place: &Address, object: &Value, dry_run: bool) -> Option<Call> {
+    let params = PatchParams { dry_run, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let request = place.paths().patch(&place.name, &params, &Patch::Apply(object));
+    call(place.right("patch"), format!("changing {}", place.told()), request)
+}
+
+/// The kinds of an API version. Whoever is known may read them (the role `system:discovery`).
+pub fn kinds(api_version: &str) -> Option<Call> {
+    let root = if api_version.contains('/') { "apis" } else { "api" };
+    let request = Request::get(format!("/{root}/{api_version}")).body(Vec::new()).ok()?;
+    let right = Right { group: "", resource: "", verb: "get" };
+    Some(Call { right, request, what: format!("the kinds of {api_version}") })
+}
+
+fn records() -> Paths {
+    Paths::new(ConfigMap::url_path(&(), Some(RECORD.0)))
+}
+
+/// What was bound.
+pub fn record() -> Option<Call> {
+    call(GET_MAP, told_record(), records().get(RECORD.1, &GetParams::default()))
+}
+
+/// Records for the first time.
+pub fn make_record(object: &Value) -> Option<Call> {
+    let body = serde_json::to_vec(object).unwrap_or_default();
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    call(CREATE_MAP, format!("making {}", told_record()), records().create(&params, body))
+}
+
+/// Changes what is recorded by a merge patch; one that bears a resourceVersion is refused with 409 where somebody was faster.
+pub fn patch_record(patch: &Value) -> Option<Call> {
+    let request = records().patch(RECORD.1, &PatchParams::default(), &Patch::Merge(patch));
+    call(PATCH_MAP, format!("changing {}", told_record()), request)
+}
+
+fn told_record() -> String {
+    format!("configmap {}/{}", RECORD.0, RECORD.1)
+}
+
+fn claims(namespace: &str) -> Paths {
+    Paths::new(ResourceClaimTemplate::url_path(&(), Some(namespace)))
+}
+
+/// Makes a ResourceClaimTemplate.
+pub fn make_claims(namespace: &str, template: &Value) -> Option<Call> {
+    let body = serde_json::to_vec(template).unwrap_or_default();
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let what = format!("making a ResourceClaimTemplate in {namespace}");
+    call(CREATE_CLAIMS, what, claims(namespace).create(&params, body))
+}
+
+/// Deletes a ResourceClaimTemplate: the claims that were made by it stay.
+pub fn delete_claims(namespace: &str, name: &str) -> Option<Call> {
+    let what = format!("deleting ResourceClaimTemplate {namespace}/{name}");
+    call(DELETE_CLAIMS, what, claims(namespace).delete(name, &DeleteParams::default()))
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::diagnostic::{Code, Diagnostic, quote};
 use super::precedence::every;
 use super::schema::{At, GpuEntry, GpuKey, LayoutFile, NodeSelector, PolicyFile, Setting, Tree, WorkloadEntry};
-use crate::model::{Attribute, Goal, ProfileName, Target};
+use crate::model::{Attribute, Goal, Object, ProfileName, Target};
 
 /// Checks the tree as a whole: names that are used twice, ties that don't hang on any node, entries that can never be
 /// met. [`super::assemble()`] has called it for every tree that was loaded.
@@ -41,19 +41,21 @@ fn names(tree: &Tree, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Two bindings that set the same container's request would undo each other for ever.
+/// What two bindings set at one object they would take back from each other for ever.
 fn objects(tree: &Tree, found: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<&Target, (&str, &WorkloadEntry)> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, &str, &str, &str), (&str, &WorkloadEntry)> = BTreeMap::new();
     for file in &tree.layouts {
         for entry in file.workloads.iter().filter(|entry| entry.binding.manage) {
-            match seen.get(&entry.binding.target) {
+            let Target::Kubernetes { object, .. } = &entry.binding.target else { continue };
+            let Object { api_version, kind, namespace, name, path: _ } = object;
+            match seen.get(&(api_version, kind, namespace, name)) {
                 Some((path, first)) => {
                     let message = format!("{} sets what another binding sets", quote(&entry.binding.name));
                     let d = Diagnostic::error(Code::Duplicate, message).at(&file.path, entry.name.clone());
-                    let d = d.label("the same object and container").also(*path, first.name.clone(), "first here");
+                    let d = d.label("the same object").also(*path, first.name.clone(), "first here");
                     found.push(d.help("keep `manage = true` in one of the two"));
                 }
-                None => drop(seen.insert(&entry.binding.target, (&file.path, entry))),
+                None => drop(seen.insert((api_version, kind, namespace, name), (&file.path, entry))),
             }
         }
     }

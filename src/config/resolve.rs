@@ -33,7 +33,8 @@ pub fn resolve(tree: &Tree, nodes: &[NodeFacts]) -> Resolved {
         desired.insert(node.name.clone(), one(&layouts, &mut policies, node, &mut ties));
     }
     let bindings = tree.layouts.iter().flat_map(|file| &file.workloads).map(|entry| entry.binding.clone()).collect();
-    let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings, blocked: Vec::new() };
+    let (peers, blocked) = Default::default();
+    let desired = Desired { revision: tree.revision.clone(), nodes: desired, bindings, peers, blocked };
     Resolved { desired, diagnostics: ties.finish() }
 }
 

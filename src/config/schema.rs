@@ -23,7 +23,7 @@ pub use workload::WorkloadEntry;
 
 use super::diagnostic::{self, Code, Diagnostic};
 use crate::model::memory::TakenUp;
-use crate::model::{Revision, Source, Target};
+use crate::model::{Binding, Revision, Source, Target};
 use reader::Reader;
 
 /// A value and where it stands.
@@ -70,6 +70,11 @@ impl Tree {
             layouts: u32::try_from(layouts).unwrap_or(u32::MAX),
             bindings: workloads.map(|entry| entry.binding.name.clone()).collect(),
         }
+    }
+
+    /// Its bindings, in path and line order.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.layouts.iter().flat_map(|file| &file.workloads).map(|entry| entry.binding.as_ref())
     }
 
     /// The systemd units that the tree binds or pauses, on any node.

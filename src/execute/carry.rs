@@ -4,6 +4,7 @@
 //! Putting a layout back is a plan like any other, to what was there before: planned, checked and guarded by the same
 //! code, so that it disturbs nobody whom the policy protects.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +14,8 @@ use crate::model::observed::{GpuInstance, ObservedGpu, ObservedNode};
 use crate::model::plan::{Block, BlockCode, NodeState};
 use crate::model::{Desired, Digest, Gap, Known, MigMode, NodePlan, Observed, Policy, User};
 use crate::plan;
+use crate::plan::places::{self, Asked, Waits, Watch};
+use crate::plan::turns::{self, Domains};
 use crate::ports::{Clock, Cluster, Driver, Host, Journal, Port, PortError};
 
 use super::drive::{Ports, drive, within};
@@ -20,6 +23,7 @@ use super::journal::{Entry, Failure, Record, Story};
 use super::machine::{Machine, backoff_s, later};
 use super::observe;
 use super::protocol::{News, Outcome, Rollback};
+use super::turn::{Turn, busy};
 
 /// After so many plans back nothing will be put back any more by another one.
 const PASSES: u32 = 5;
@@ -55,7 +59,8 @@ pub async fn carry<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
         let step = plan.steps.first().map_or(0, |step| step.id);
         return Outcome::Failed { step, why: error.to_string(), left: Vec::new(), rollback: Rollback::Unneeded };
     }
-    let mut outcome = drive(Machine::new(plan, &policy), ports, journal, interrupted, tell).await;
+    let machine = Machine::new(plan, &policy).sharing(ports.turn.is_some());
+    let mut outcome = drive(machine, ports, journal, interrupted, tell).await;
     let (Outcome::Failed { step, why, left, rollback }, Some(wanted)) = (&mut outcome, wanted) else { return outcome };
     let before = picture.observed.nodes.get(&plan.name);
     let back = before.map(|before| (before, put_back(plan, wanted, before, picture.desired)));
@@ -201,9 +206,11 @@ async fn roll_back<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     }
     tell(&News::RollsBack(Box::new(back.clone())));
     let policy = wanted.policy.clone().unwrap_or_default();
-    match drive(Machine::new(back, &policy), ports, journal, interrupted, tell).await {
+    let machine = Machine::new(back, &policy).sharing(ports.turn.is_some());
+    match drive(machine, ports, journal, interrupted, tell).await {
         Outcome::Done | Outcome::Held { .. } => Ok(()),
         Outcome::Interrupted => Err("it was interrupted".to_owned()),
+        Outcome::Suspended(by) => Err(format!("the node was suspended {by}")),
         Outcome::Failed { why, mut left, .. } => {
             left.insert(0, why);
             // What fails is also what can't be taken back.
@@ -311,7 +318,9 @@ fn put_back(plan: &NodePlan, wanted: &DesiredNode, before: &ObservedNode, desire
         ..wanted.clone()
     };
     let nodes = [(plan.name.clone(), node)].into();
-    Desired { revision: desired.revision.clone(), nodes, bindings: Vec::new(), blocked: Vec::new() }
+    // Its turn it has: whoever comes before it is not asked again.
+    let (bindings, peers) = Default::default();
+    Desired { revision: desired.revision.clone(), nodes, bindings, peers, blocked: Vec::new() }
 }
 
 /// A unit or command bound to what it held before.
@@ -327,4 +336,62 @@ fn held(binding: &Binding, before: &ObservedNode) -> Option<Binding> {
     let profile = *held.first()?;
     let per_replica = u32::try_from(held.len()).ok()?;
     held.iter().all(|other| *other == profile).then(|| Binding { profile, per_replica, ..binding.clone() })
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub enum InTurn {
+    /// The plan was begun.
+    Carried(Outcome),
+    /// It was not: others come first.
+    Waits(Waits),
+}
+
+/// Carries a plan out in the node's turn. A node that shares no budget with any other and counts on nothing that others
+/// may count on needs none.
+pub async fn carry_in_turn<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
+    plan: &NodePlan,
+    picture: Picture<'_>,
+    ports: &Ports<'_, D, C, H, K>,
+    (watch, overridden): (&RefCell<Watch>, bool),
+    journal: &mut J,
+    interrupted: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(&News),
+) -> InTurn {
+    let Picture { desired, observed, overridden: _ } = picture;
+    let policy = desired.nodes.get(&plan.name).and_then(|wanted| wanted.policy.as_deref());
+    let shares = policy.is_some_and(|policy| Domains::new(desired, observed, |_| None).concern(policy));
+    let reserved = places::reserves(plan, &observed.cluster);
+    let Some(cluster) = ports.cluster.filter(|_| shares || !reserved.is_empty()) else {
+        return InTurn::Carried(carry(plan, picture, ports, journal, interrupted, tell).await);
+    };
+    let seen = observed.nodes.get(&plan.name).and_then(|seen| seen.cluster.as_ref());
+    let going = seen.is_some_and(|seen| seen.tainted || seen.clients_paused);
+    let pods = turns::down_at_once(&plan.steps);
+    let asked = Asked { node: &plan.name, desired, pods, reserved: &reserved, going, begun: false };
+    let (now, since_start) = (ports.clock.now(), ports.clock.elapsed().as_nanos());
+    let turn = Turn::new(asked, observed, watch, format!("{now}+{since_start}"), now, overridden);
+    let failed = |error: PortError, left| {
+        let step = plan.steps.first().map_or(0, |step| step.id);
+        let why = format!("no place among those that share its budgets: {error}");
+        Outcome::Failed { step, why, left, rollback: Rollback::Unneeded }
+    };
+    match turn.take(cluster, ports.clock).await {
+        Ok(None) => {}
+        Ok(Some(waits)) => return InTurn::Waits(waits),
+        Err(error) => return InTurn::Carried(failed(error, Vec::new())),
+    }
+    let Ports { node, gpus, cluster: _, host, clock, bindings, units, turn: _ } = *ports;
+    let ports = Ports { node, gpus, cluster: Some(cluster), host, clock, bindings, units, turn: Some(&turn) };
+    let carried = carry(plan, picture, &ports, journal, interrupted, tell);
+    let Some(mut outcome) = within(carried, turn.keep(cluster, clock)).await else {
+        // Nobody ends what is renewed for ever.
+        return InTurn::Carried(failed(busy(), Vec::new()));
+    };
+    let fails = matches!(outcome, Outcome::Failed { .. });
+    let given = turn.give(cluster, clock, fails).await;
+    if let (Err(error), Outcome::Failed { left, .. }) = (given, &mut outcome) {
+        left.push(format!("the place that it keeps ({error})"));
+    }
+    InTurn::Carried(outcome)
 }

@@ -15,13 +15,14 @@ use crate::model::{Digest, Known, Pod, StepKind, User};
 use crate::plan::writers;
 use crate::ports::{
     Clock, Cluster, ClusterEvent, CommandCall, CommandPhase, Driver, Eviction, Host, Journal, Port, PortError, Reason,
-    Removal, Request,
+    Removal,
 };
 
 use super::machine::{Machine, later};
 use super::observe::{Holders, in_force};
 use super::offers;
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome};
+use super::turn::Turn;
 
 /// The outside of one node.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Ports<'a, D: Driver, C, H, K> {
     pub bindings: &'a [Arc<Binding>],
     /// Units that the tree binds or pauses.
     pub units: &'a BTreeSet<String>,
+    /// Its turn among those that share its budgets, if it does.
+    pub turn: Option<&'a Turn<'a>>,
 }
 
 /// Runs a machine to its end. `interrupted` is asked between effects.
@@ -119,6 +122,10 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
     async fn perform(&self, effect: &Effect, clients: &Clients, plan: &Digest) -> Port<Answer> {
         match effect {
             Effect::Journal(_) => Ok(Answer::Done),
+            Effect::LookStopped => match self.cluster {
+                Some(cluster) => cluster.stopped(self.node).await.map(Answer::Stopped),
+                None => Ok(Answer::Stopped(None)),
+            },
             Effect::LookSlot(slot) => self.look_slot(slot).await.map(Answer::Users),
             Effect::LookGpu(gpu) => {
                 let processes = self.gpus.gpu_users(gpu)?;
@@ -140,6 +147,10 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             Effect::LookCluster => match self.cluster {
                 Some(cluster) => Ok(Answer::Cluster(Box::new(cluster.observe().await?))),
                 None => Ok(Answer::Cluster(Box::default())),
+            },
+            Effect::LookTurn => match self.turn {
+                Some(turn) => turn.confirm(self.cluster()?, self.clock).await.map(Answer::Turn),
+                None => Ok(Answer::Turn(None)),
             },
             Effect::LookCommand { workload, drained, slots } => {
                 let phase = if *drained { CommandPhase::Drained } else { CommandPhase::Ready };
@@ -348,11 +359,8 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
                     self.host.reset_gpu(&self.gpus.pci(gpu)?).await?;
                 }
             }
-            StepKind::BindWorkload { .. } => {
-                if let Some(request) = Request::of(kind) {
-                    self.cluster()?.bind(&request).await?;
-                }
-            }
+            // The cluster's steps are no node's.
+            StepKind::BindWorkload { .. } | StepKind::UnbindWorkload { .. } => {}
             StepKind::AwaitGone { .. } | StepKind::AwaitReady { .. } => {}
         }
         Ok(Answer::Done)

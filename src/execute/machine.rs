@@ -11,11 +11,12 @@ use crate::model::observed::{Known, User};
 use crate::model::plan::Guard;
 use crate::model::policy::Clients;
 use crate::model::{Digest, NodePlan, Policy, Step, StepKind};
-use crate::plan::{cost, window};
+use crate::plan::{cost, places, window};
 use crate::ports::{Eviction, PortError};
 
 use super::awaited::{self, Awaited, Late};
 use super::journal::{Entry, Record};
+use super::phase::{Phase, Undoing};
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome, Rollback};
 use super::{room, undo};
 
@@ -26,40 +27,6 @@ const BUDGET_RETRY_S: i64 = 5;
 /// Grace for what has no time limit of its own: a GPU that says "in use" after its last process ended does so for
 /// tenths of a second (FAR, JPDC 2025).
 const SETTLE_S: i64 = 30;
-
-/// Where the machine stands within a step.
-#[derive(Clone, Debug, PartialEq)]
-enum Phase {
-    /// Before the first step the API server is asked whether it would allow each eviction.
-    Asking,
-    /// The record before is being written.
-    Beginning,
-    /// A guard's look is under way.
-    Guarding,
-    /// The act is under way.
-    Acting,
-    /// The effect of the act is awaited by looks.
-    Watching,
-    /// Waiting before the guards, the act or the look is tried again.
-    Pausing(Box<Phase>),
-    /// The record after is being written.
-    Ending,
-    /// What was done is being taken back, the last first.
-    Undoing,
-    /// The last record is being written.
-    Closing,
-}
-
-/// How far the taking back at hand is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Undoing {
-    /// The record before is to be written, or being written.
-    Due,
-    /// It is under way.
-    Begun,
-    /// The record after is being written.
-    Done,
-}
 
 /// The machine for one node's plan.
 #[derive(Clone, Debug)]
@@ -78,6 +45,8 @@ pub struct Machine {
     undoing: Undoing,
     outcome: Outcome,
     interrupted: bool,
+    /// Whether the node shares budgets with others, who must know that it is under way.
+    shares: bool,
     /// What has happened since it was last taken.
     pub news: Vec<News>,
 }
@@ -107,8 +76,15 @@ impl Machine {
             undoing: Undoing::Due,
             outcome: Outcome::Done,
             interrupted: false,
+            shares: false,
             news: Vec::new(),
         }
+    }
+
+    /// Looks before each step that disturbs somebody whether it is still the node's turn.
+    pub fn sharing(mut self, shares: bool) -> Self {
+        self.shares = shares;
+        self
     }
 
     /// The identity of its plan.
@@ -236,6 +212,9 @@ impl Machine {
             },
             Phase::Guarding => match answer {
                 Ok(answer) => self.judge(answer, now),
+                Err(error) if !error.transient && self.looks.last() == Some(&Effect::LookStopped) => {
+                    self.hold(format!("whether somebody stopped the node can't be known: {error}"), now)
+                }
                 Err(error) => self.retry(error, now),
             },
             Phase::Acting => match answer {
@@ -317,6 +296,11 @@ impl Machine {
             StepKind::EvictPod { .. } => vec![Effect::LookCluster],
             _ => Vec::new(),
         };
+        if self.shares && step.disruptive && places::guards(&step.kind) {
+            // The last look: what it shows grows old.
+            self.looks.insert(0, Effect::LookTurn);
+        }
+        self.looks.push(Effect::LookStopped);
         self.look()
     }
 
@@ -338,6 +322,8 @@ impl Machine {
         };
         self.looks.pop();
         match (&step.kind, answer) {
+            (_, Answer::Turn(None)) => self.look(),
+            (_, Answer::Turn(Some(why))) => self.hold(why, now),
             (kind, Answer::Users(users)) if mover.is_some() => match users {
                 // It may go where it is, or where somebody else leaves in the same plan.
                 Some(Known::Known(users)) if users.iter().all(|u| room::leaves(&self.plan, u)) => self.look(),
@@ -360,7 +346,11 @@ impl Machine {
                     None => self.look(),
                 }
             }
-            (_, Answer::Users(Some(Known::Known(_)))) => self.look(),
+            (_, Answer::Users(Some(Known::Known(_))) | Answer::Stopped(None)) => self.look(),
+            (_, Answer::Stopped(Some(by))) => {
+                self.outcome = Outcome::Suspended(by);
+                self.unwind(now)
+            }
             // What was not answered is not known, and unknown means in use.
             (kind, _) => self.hold(format!("what `{}` depends on could not be looked at", kind.word()), now),
         }
@@ -533,6 +523,7 @@ impl Machine {
         }
         let why = match &self.outcome {
             Outcome::Held { why, .. } => why.clone(),
+            Outcome::Suspended(by) => format!("the node was suspended {by}"),
             _ => "it was interrupted".to_owned(),
         };
         self.outcome = Outcome::Failed { step: self.id(), why, left: vec![error], rollback: Rollback::None };
@@ -558,7 +549,7 @@ impl Machine {
                 self.phase = Phase::Closing;
                 let entry = match &self.outcome {
                     Outcome::Failed { step, why, .. } => Entry::Failed { step: *step, why: why.clone() },
-                    Outcome::Done | Outcome::Held { .. } | Outcome::Interrupted => Entry::Over,
+                    Outcome::Done | Outcome::Held { .. } | Outcome::Suspended(_) | Outcome::Interrupted => Entry::Over,
                 };
                 self.record(entry, now)
             }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Record;
-use crate::model::observed::{Known, ObservedCluster, Pod, User};
+use crate::model::observed::{Known, ObservedCluster, Pod, Suspension, User};
 use crate::model::plan::SlotRef;
 use crate::model::policy::ClientRef;
 use crate::model::{NodePlan, StepKind};
@@ -28,6 +28,8 @@ pub enum Command {
 pub enum Effect {
     /// Append to the journal, durably.
     Journal(Box<Record>),
+    /// Look whether somebody stopped the node meanwhile: [`Answer::Stopped`].
+    LookStopped,
     /// Look at one instance: [`Answer::Users`], `None` where it is not there.
     LookSlot(SlotRef),
     /// Look at who uses a GPU as a whole: [`Answer::Users`].
@@ -43,6 +45,8 @@ pub enum Effect {
     LookPods(Vec<String>),
     /// Look at the cluster: [`Answer::Cluster`].
     LookCluster,
+    /// Look whether the node's place among those that share its budgets is fresh: [`Answer::Turn`].
+    LookTurn,
     /// Ask a workload's command whether it is drained (`true`) or ready: [`Answer::Holds`].
     LookCommand {
         /// The binding's name.
@@ -94,7 +98,7 @@ impl Effect {
         match self {
             Effect::Journal(_) => "journal",
             Effect::LookSlot(_) | Effect::LookGpu(_) | Effect::LookProcess { .. } => "look at the GPU",
-            Effect::LookPods(_) | Effect::LookCluster => "look at the cluster",
+            Effect::LookPods(_) | Effect::LookCluster | Effect::LookTurn | Effect::LookStopped => "look at the cluster",
             Effect::LookWriter | Effect::LookAdmitted | Effect::LookPaused(_) | Effect::LookAdvertised(_) => {
                 "look at the node"
             }
@@ -139,8 +143,12 @@ pub enum Answer {
     Holds(bool),
     /// What is still to come, each a phrase; nothing: it has come about.
     Missing(Vec<String>),
+    /// Who stopped the node.
+    Stopped(Option<Suspension>),
     /// What became of an eviction.
     Evicted(Eviction),
+    /// Why it is not the node's turn any more; `None`: it is.
+    Turn(Option<String>),
 }
 
 /// What happened.
@@ -179,6 +187,8 @@ pub enum Outcome {
         /// Whether the layout is what it was.
         rollback: Rollback,
     },
+    /// Somebody suspended the node; what was tainted or paused was taken back.
+    Suspended(Suspension),
     /// It was interrupted; what was tainted or paused was taken back.
     Interrupted,
 }

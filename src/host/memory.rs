@@ -35,7 +35,7 @@ pub struct MemoryFile {
     /// As it is in the file.
     kept: Mutex<Memory>,
     /// Held as long as somebody means to change something.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 impl MemoryFile {
@@ -48,7 +48,26 @@ impl MemoryFile {
         let lock = change.then(|| take(folder)).transpose()?;
         let memory = read(&folder.join(FILE))?;
         let kept = Mutex::new(memory.clone());
-        Ok(MemoryFile { folder: folder.to_owned(), memory: Mutex::new(memory), kept, _lock: lock })
+        Ok(MemoryFile { folder: folder.to_owned(), memory: Mutex::new(memory), kept, lock: Mutex::new(lock) })
+    }
+
+    /// Lets others change what is remembered.
+    pub fn leave(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Takes it for oneself again, as others have left it.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryFile::open`].
+    pub fn take_again(&self) -> Port<()> {
+        let lock = take(&self.folder)?;
+        let memory = read(&self.folder.join(FILE))?;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&memory);
+        self.with(|now| *now = memory);
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        Ok(())
     }
 
     /// The folder.
@@ -132,7 +151,8 @@ mod tests {
     use crate::model::observed::Suspension;
 
     fn suspend(memory: &mut Memory) {
-        let suspended = Suspension { reason: "x".to_owned(), since: String::new(), by: None };
+        let suspended =
+            Suspension { reason: "x".to_owned(), since: String::new(), by: None, scope: Default::default() };
         memory.nodes.entry("n".to_owned()).or_default().suspended = Some(suspended);
     }
 

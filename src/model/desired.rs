@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::binding::{Affinity, Object};
 use super::identity::{Revision, Source};
 use super::plan::Block;
 use super::policy::Policy;
@@ -19,6 +20,9 @@ pub struct Desired {
     pub nodes: BTreeMap<String, DesiredNode>,
     /// Every binding of the tree, in path and line order.
     pub bindings: Vec<Arc<Binding>>,
+    /// What it wants of other nodes of the cluster, which are not planned: budgets are shared with them.
+    #[serde(skip)]
+    pub peers: BTreeMap<String, DesiredNode>,
     /// What holds back the whole tree, also what belongs to no node; each node tells it too.
     #[serde(default)]
     pub blocked: Vec<Block>,
@@ -124,6 +128,9 @@ pub struct Binding {
     pub per_replica: u32,
     /// Whether Sectile sets the workload's resource request and affinity; otherwise it checks and reports.
     pub manage: bool,
+    /// Where it holds, as far as a scheduler can be told: the affinity of a managed workload.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// The `[[workload]]` entry.
     pub source: Source,
 }
@@ -134,12 +141,8 @@ pub struct Binding {
 pub enum Target {
     /// A Kubernetes object with a pod template.
     Kubernetes {
-        /// `Deployment`, `StatefulSet`, `Job`…
-        kind: String,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
+        /// Which.
+        object: Object,
         /// The container that gets the instances, where there are several.
         container: Option<String>,
     },

@@ -1,5 +1,7 @@
 //! What is there now, as NVML, the cluster and the host report it. What could not be seen is a type.
 
+mod cluster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use super::closed::closed_list;
 use super::geometry::{Geometry, Placement};
 use super::policy::Allocation;
 use super::profile::{ComputeName, ProfileName, serde_as_text};
+
+pub use cluster::{Budget, ObservedCluster, Owner, Peer, Pod, PodPhase, WorkloadState};
 
 /// Something that was seen, or that could not be; never an empty list in place of the latter.
 /// In JSON the unknown is `null`, and a [`Gap`] tells why.
@@ -157,6 +161,13 @@ impl ObservedNode {
     /// How its MIG devices are named as resources; in no cluster by their profiles.
     pub fn strategy(&self) -> MigStrategy {
         self.cluster.as_ref().map(|cluster| cluster.strategy).unwrap_or_default()
+    }
+
+    /// The profile that a name means on this node: names without memory, or drifted ones, are those of the first GPU that
+    /// offers a match.
+    pub fn meant(&self, profile: ProfileName) -> ProfileName {
+        let geometries = self.gpus.iter().filter_map(|gpu| gpu.geometry.as_ref());
+        geometries.filter_map(|g| g.resolve(profile)).map(|(p, _)| p.name).next().unwrap_or(profile)
     }
 
     /// Takes the GPUs that are there now for the right ones.
@@ -333,11 +344,47 @@ impl Seated {
 pub struct Suspension {
     /// Why.
     pub reason: String,
-    /// RFC 3339.
+    /// RFC 3339; empty where it is not known.
     pub since: String,
     /// Who, where it is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<String>,
+    /// Where it was said, and so where it is taken back.
+    #[serde(skip_serializing_if = "Scope::is_here", default)]
+    pub scope: Scope,
+}
+
+closed_list! {
+    /// Where a node was suspended.
+    #[derive(Default)]
+    Scope {
+        /// On the node itself.
+        #[default]
+        Here = "here",
+        /// In the cluster, this node.
+        Node = "node",
+        /// In the cluster, every node.
+        Fleet = "fleet",
+    }
+}
+
+impl Scope {
+    fn is_here(&self) -> bool {
+        *self == Scope::Here
+    }
+}
+
+impl fmt::Display for Suspension {
+    /// `since 2026-01-01T00:00:00Z by ann: moving racks`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Suspension { reason, since, by, scope } = self;
+        let scope = (*scope == Scope::Fleet).then(|| "with the whole fleet".to_owned());
+        let since = (!since.is_empty()).then(|| format!("since {since}"));
+        let by = by.as_ref().map(|by| format!("by {by}"));
+        let parts: Vec<String> = [scope, since, by].into_iter().flatten().collect();
+        let colon = if parts.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{reason}", parts.join(" "))
+    }
 }
 
 /// Where an instance lay when the node last converged.
@@ -384,140 +431,5 @@ impl GpuInstance {
     /// Whether somebody uses it; unknown means in use.
     pub fn in_use(&self) -> bool {
         self.parts().any(|users| users.known().is_none_or(|users| !users.is_empty()))
-    }
-}
-
-/// What belongs to no node: pods, budgets and workloads of the whole cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObservedCluster {
-    /// Pods that hold or want GPU resources, by namespace and name.
-    pub pods: Vec<Pod>,
-    /// Disruption budgets.
-    pub budgets: Vec<Budget>,
-    /// Workloads that bindings name, or that own GPU pods.
-    pub workloads: Vec<WorkloadState>,
-    /// Free advertised instances by node and resource: allocatable less what bound pods ask for. Tainted nodes too.
-    pub free: BTreeMap<String, BTreeMap<String, u32>>,
-    /// Pods that only a kubelet knows, with the devices that it gave them: whose they are nobody tells.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub strangers: Vec<Pod>,
-    /// What could not be seen of it.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub gaps: Vec<Gap>,
-}
-
-/// A pod that holds or wants GPU resources.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pod {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID: the same name with another UID is another pod.
-    pub uid: String,
-    /// The node it is bound to.
-    pub node: Option<String>,
-    /// What it is doing.
-    pub phase: PodPhase,
-    /// Its controller, `None` for a pod without one.
-    pub owner: Option<Owner>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
-    /// GPU resources that it asks for: name and number.
-    pub requests: BTreeMap<String, u32>,
-    /// Labels of the nodes that it may run on.
-    pub node_selector: BTreeMap<String, String>,
-    /// Nodes that bear those labels and on which it may not run all the same: affinity, taints but ours, a cordon. Also
-    /// its own, where it would not be put there again.
-    #[serde(default)]
-    pub barred: BTreeSet<String>,
-    /// UUIDs of the devices that it holds; unknown where the kubelet would not tell.
-    pub devices: Known<BTreeSet<String>>,
-    /// Whether it has emptyDir volumes.
-    pub empty_dir: bool,
-    /// Whether the kubelet's own manifest made it (a mirror pod).
-    pub mirror: bool,
-    /// Its own grace, in seconds.
-    pub grace_period_s: u64,
-    /// The disruption budgets that count its eviction, `namespace/name`.
-    #[serde(default)]
-    pub budgets: BTreeSet<String>,
-    /// Whether the kubelet has admitted or rejected it, once it is bound to a node.
-    #[serde(default)]
-    pub admitted: bool,
-    /// Why the scheduler finds no node for it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub unschedulable: Option<String>,
-    /// ResourceClaims that other pods hold, too.
-    #[serde(default)]
-    pub shared_claims: BTreeSet<String>,
-}
-
-/// What a pod is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PodPhase {
-    /// Not running yet.
-    Pending,
-    /// Running and ready.
-    Running,
-    /// Deleted, its grace running.
-    Terminating,
-    /// It ended by itself, or was rejected.
-    Ended,
-}
-
-/// A pod's controller.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Owner {
-    /// `Deployment` (through its ReplicaSet), `StatefulSet`, `DaemonSet`, `Job`…
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// A PodDisruptionBudget. Each pod tells which cover it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// How many evictions it allows now.
-    pub allowed: u32,
-}
-
-/// A workload of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkloadState {
-    /// `Deployment`…
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Wanted pods.
-    pub replicas: u32,
-    /// Ready pods.
-    pub ready: u32,
-    /// GPU resources in its pod template: name and number.
-    pub requests: BTreeMap<String, u32>,
-}
-
-impl ObservedCluster {
-    /// What whoever takes a pod's place will ask for: what the pod template of its workload says by now, where it is known.
-    pub fn successor<'a>(&'a self, pod: &'a Pod) -> &'a BTreeMap<String, u32> {
-        let of = |w: &&WorkloadState| pod.owner.as_ref().is_some_and(|o| o.kind == w.kind && o.name == w.name);
-        let workload = self.workloads.iter().filter(|w| w.namespace == pod.namespace).find(of);
-        workload.map(|workload| &workload.requests).filter(|requests| !requests.is_empty()).unwrap_or(&pod.requests)
-    }
-}
-
-impl Pod {
-    /// `namespace/name`.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::binding::Bind;
 use super::closed::closed_list;
 use super::geometry::Placement;
 use super::identity::{Digest, Revision, Source};
@@ -203,7 +204,7 @@ closed_list! {
         UnboundUser = "unbound-user",
         /// Several disruption budgets cover a pod.
         TwoBudgets = "two-budgets",
-        /// A running Job's pod template can't be changed.
+        /// The pod template of a Job that has begun can't be changed.
         Immutable = "immutable",
         /// Nowhere for an evicted pod to run.
         NoCapacity = "no-capacity",
@@ -245,7 +246,7 @@ closed_list! {
         OverBound = "over-bound",
         /// A binding names something that is not there.
         NoSuchTarget = "no-such-target",
-        /// The node could not be observed.
+        /// The node, or a binding's workload, could not be observed.
         Unobserved = "unobserved",
         /// The node's GPUs are not those that were accepted, and the entry may mean another one than it did.
         InventoryChanged = "inventory-changed",
@@ -499,26 +500,23 @@ pub enum StepKind {
         /// The GPU.
         gpu: String,
     },
-    /// Sets a workload's resource request and affinity (scope cluster).
+    /// Sets a workload's resource request and affinity, and waits until its pods are ready again (scope cluster).
     BindWorkload {
-        /// The binding's name.
-        binding: String,
-        /// `Deployment`…
-        workload_kind: String,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The container that asks, where the binding names one.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        container: Option<String>,
-        /// The profile that each pod asks for.
-        profile: ProfileName,
-        /// How many of it.
-        per_replica: u32,
-        /// How the nodes that its pods may run on name MIG devices.
-        #[serde(skip_serializing_if = "MigStrategy::is_mixed", default)]
-        strategy: MigStrategy,
+        /// What its pods are to ask for.
+        #[serde(flatten)]
+        bind: Box<Bind>,
+        /// Gives up waiting after so many seconds.
+        #[serde(default)]
+        timeout_s: u64,
+    },
+    /// Takes back what a binding that the tree has no more set at a workload (scope cluster).
+    UnbindWorkload {
+        /// What is recorded of it.
+        #[serde(flatten)]
+        bind: Box<Bind>,
+        /// Gives up waiting after so many seconds.
+        #[serde(default)]
+        timeout_s: u64,
     },
 }
 
@@ -546,6 +544,7 @@ impl StepKind {
             StepKind::SetMigMode { .. } => "set_mig_mode",
             StepKind::ResetGpu { .. } => "reset_gpu",
             StepKind::BindWorkload { .. } => "bind_workload",
+            StepKind::UnbindWorkload { .. } => "unbind_workload",
         }
     }
 }

@@ -8,12 +8,12 @@ use crate::model::desired::{Binding, Desired, DesiredNode, Target};
 use crate::model::observed::{MigStrategy, Observed, ObservedNode, WorkloadState};
 use crate::model::parallel;
 use crate::model::plan::{BindingReport, Block, BlockCode, ClusterPlan, Scope, Step, StepKind};
-use crate::model::policy::ApplyMode;
-use crate::model::{NodePlan, ProfileName};
+use crate::model::policy::{Allocation, ApplyMode};
+use crate::model::{Bind, Bound, NodePlan, Object, Policy, ProfileName};
 
-use super::{cost, movers, window};
+use super::{cost, turns, window};
 
-/// Checks every binding, and sets the workloads of those that Sectile manages.
+/// Checks every binding, sets the workloads of those that Sectile manages, and takes back what no binding says any more.
 pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Timestamp) -> ClusterPlan {
     let mut plan = ClusterPlan::default();
     let mut least: BTreeMap<ProfileName, (u32, BTreeSet<usize>, Vec<String>)> = BTreeMap::new();
@@ -27,22 +27,45 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
     let stock = |(at, node)| Stock::new(at, node, &places, desired, observed);
     let stocks = parallel::map(parallel::threads(nodes.len()), nodes.iter().enumerate().collect(), stock);
     let covered = covered(desired.bindings.len(), &stocks);
+    let recorded = observed.cluster.bound.known().map(Vec::as_slice).unwrap_or_default();
+    unbound(desired, observed, recorded, now, &mut plan);
     for (binding, covered) in desired.bindings.iter().zip(covered) {
-        let Target::Kubernetes { kind, namespace, name, .. } = &binding.target else { continue };
+        let Target::Kubernetes { object, container } = &binding.target else { continue };
+        let Object { kind, namespace, name, .. } = object;
         let Covered { nodes, provided } = covered;
         let found = workloads.get(&(kind.as_str(), namespace.as_str(), name.as_str())).copied();
         let first = nodes.iter().find_map(|node| node.seen);
-        let profile = first.map_or(binding.profile, |node| movers::meant(node, binding.profile));
-        let strategy = named(&nodes);
-        let resource = strategy.resource(profile).unwrap_or_else(|| profile.resource());
-        let wanted = BTreeMap::from([(resource.clone(), binding.per_replica)]);
-        let matches = found.is_some_and(|w| w.requests == wanted);
+        let profile = first.map_or(binding.profile, |node| node.meant(binding.profile));
+        let recorded_so =
+            || recorded.iter().find(|bound| bound.bind.object.is(object)).map(|bound| bound.bind.allocation);
+        let bind = Bind {
+            binding: binding.name.clone(),
+            object: object.clone(),
+            container: container.clone(),
+            profile,
+            per_replica: binding.per_replica,
+            strategy: named(&nodes),
+            // Where no node tells just now, as it was.
+            allocation: allocated(&nodes).or_else(recorded_so).unwrap_or(Allocation::DevicePlugin),
+            affinity: binding.affinity.clone(),
+        };
+        let resource = bind.resource();
+        // What was set otherwise before goes, also where it would do.
+        let other = || recorded.iter().any(|bound| bound.bind.object.is(object) && bound.bind != bind);
+        let met = |w: &WorkloadState| match binding.manage {
+            // Whoever has begun is where he is.
+            true if w.fixed => bind.is_met(&w.requests, &w.claims, Some(&bind.affinity)),
+            true => bind.is_met(&w.requests, &w.claims, w.affinity.as_ref()) && !other(),
+            false => w.requests == BTreeMap::from([(resource.clone(), binding.per_replica)]),
+        };
+        let matches = found.is_some_and(met);
+        let bound = found.map(|w| w.replicas.saturating_mul(binding.per_replica));
         plan.bindings.push(BindingReport {
             name: binding.name.clone(),
-            target: format!("{kind} {namespace}/{name}"),
+            target: object.to_string(),
             profile,
             provided,
-            bound: found.map(|w| w.replicas.saturating_mul(binding.per_replica)),
+            bound,
             matches,
             manage: binding.manage,
             source: binding.source.clone(),
@@ -54,51 +77,62 @@ pub fn plan(desired: &Desired, observed: &Observed, nodes: &[NodePlan], now: Tim
             entry.1.extend(nodes.iter().map(|node| node.at));
             entry.2.push(binding.name.clone());
         }
-        let bound = found.map_or(0, |w| w.replicas.saturating_mul(binding.per_replica));
+        let bound = bound.unwrap_or(0);
         if bound > provided {
             let name = &binding.name;
             plan.warnings
                 .push(format!("{name}: its pods want {bound} × {profile}, and the layouts provide {provided}"));
         }
-        match found {
-            None if binding.manage => plan.blocked.push(Block {
-                code: BlockCode::NoSuchTarget,
-                message: format!("the cluster has no {kind} {namespace}/{name}"),
-                object: binding.source.to_string(),
-                hint: "create it, or take the binding out".to_owned(),
-            }),
-            Some(_) if binding.manage && !matches && kind == "Job" => plan.blocked.push(Block {
-                code: BlockCode::Immutable,
-                message: "a Job's pod template can't be changed".to_owned(),
-                object: format!("{kind} {namespace}/{name}"),
-                hint: format!("make it anew with {} × {resource}, or set manage = false", binding.per_replica),
-            }),
-            Some(_) if binding.manage && !matches => {
-                let mut step = step(plan.steps.len(), binding, profile, strategy);
-                let covered = nodes.iter().filter_map(|node| node.wanted);
-                // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
-                let turns = nodes.iter().flat_map(|node| &node.plan.steps);
-                let waits = turns.into_iter().any(|step| step.waits == Some(BlockCode::Budget));
-                match hold(covered, observed, step.estimate_s, now) {
-                    Hold::No => {
-                        step.waits = waits.then_some(BlockCode::Budget);
-                        plan.steps.push(step);
-                    }
-                    Hold::Waits(code) => {
-                        step.waits = Some(code);
-                        plan.steps.push(step);
-                    }
-                    Hold::Blocked => plan.blocked.push(Block {
-                        code: BlockCode::NoPolicy,
-                        message: "its pods would be made anew, and no policy matches a node that they may run on"
-                            .to_owned(),
-                        object: format!("{kind} {namespace}/{name}"),
-                        hint: "add a file to policies/ whose `nodes` match it".to_owned(),
-                    }),
-                }
-            }
-            _ => {}
+        if !binding.manage || matches {
+            continue;
         }
+        let Some(found) = found else {
+            plan.blocked.push(absent(binding, object, observed));
+            continue;
+        };
+        if first.is_none() {
+            plan.blocked.push(Block {
+                code: BlockCode::Unobserved,
+                message: format!(
+                    "no node was seen that {} holds on, so what {profile} is called there is not known",
+                    binding.name
+                ),
+                object: binding.source.to_string(),
+                hint: "let its selectors match a node of the cluster".to_owned(),
+            });
+            continue;
+        }
+        if found.fixed {
+            plan.blocked.push(Block {
+                code: BlockCode::Immutable,
+                message: format!("the pod template of a {kind} that has begun can't be changed"),
+                object: object.to_string(),
+                hint: format!("make it anew with {} × {resource}, or set manage = false", binding.per_replica),
+            });
+            continue;
+        }
+        // Its pods are made anew on all nodes at once, so the last of them has had its turn first.
+        let turns = nodes.iter().flat_map(|node| &node.plan.steps);
+        let budget = turns.into_iter().any(|step| step.waits == Some(BlockCode::Budget));
+        // But for nodes that can't go on before this: others would wait for them, and they for it.
+        let first_of_all =
+            nodes.iter().flat_map(|node| &node.plan.waiting).any(|block| block.code == BlockCode::Rebind);
+        let budget = budget && !first_of_all;
+        let covered: Vec<&DesiredNode> = nodes.iter().filter_map(|node| node.wanted).collect();
+        let kind = StepKind::BindWorkload { bind: Box::new(bind), timeout_s: timeout(&covered) };
+        let mut step = step(plan.steps.len(), kind);
+        match hold(&covered, observed, step.estimate_s, now) {
+            Hold::No => {
+                let full = turns::pods_are_down(&covered, desired, observed, found) || rolls(observed, object);
+                step.waits = (budget || full).then_some(BlockCode::Budget);
+            }
+            Hold::Waits(code) => step.waits = Some(code),
+            Hold::Blocked => {
+                plan.blocked.push(no_policy(object, "may run"));
+                continue;
+            }
+        }
+        plan.steps.push(step);
     }
     let nodes_known = desired.nodes.keys().all(|name| observed.nodes.contains_key(name));
     for (profile, (wanted, covered, names)) in least {
@@ -164,7 +198,7 @@ impl<'a> Stock<'a> {
 
     /// Instances of what a name means there.
     fn provided(&self, profile: ProfileName) -> u32 {
-        let profile = self.seen.map_or(profile, |seen| movers::meant(seen, profile));
+        let profile = self.seen.map_or(profile, |seen| seen.meant(profile));
         self.instances.get(&profile).copied().unwrap_or(0)
     }
 }
@@ -189,6 +223,13 @@ fn named(nodes: &[&Stock<'_>]) -> MigStrategy {
     strategies.find(|strategy| *strategy != MigStrategy::None).unwrap_or_default()
 }
 
+/// How instances reach the pods of a binding: by claims where the first of its nodes that gives any out does so; `None`: none
+/// does.
+fn allocated(nodes: &[&Stock<'_>]) -> Option<Allocation> {
+    let told = nodes.iter().filter_map(|node| node.seen?.cluster.as_ref()).map(|cluster| cluster.allocation);
+    told.into_iter().find(|allocation| *allocation != Allocation::Auto)
+}
+
 /// Why a workload's pods may not be made anew now.
 enum Hold {
     No,
@@ -197,7 +238,7 @@ enum Hold {
 }
 
 /// What the policies of the nodes that a binding covers say of disturbing its pods: the strictest counts.
-fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, observed: &Observed, seconds: u64, now: Timestamp) -> Hold {
+fn hold(covered: &[&DesiredNode], observed: &Observed, seconds: u64, now: Timestamp) -> Hold {
     let mut hold = Hold::No;
     for node in covered {
         if observed.nodes.get(&node.node).is_some_and(|node| node.suspended.is_some()) {
@@ -215,23 +256,91 @@ fn hold<'a>(covered: impl Iterator<Item = &'a DesiredNode>, observed: &Observed,
     hold
 }
 
-fn step(before: usize, binding: &Binding, profile: ProfileName, strategy: MigStrategy) -> Step {
-    let (workload_kind, namespace, name, container) = match &binding.target {
-        Target::Kubernetes { kind, namespace, name, container } => {
-            (kind.clone(), namespace.clone(), name.clone(), container.clone())
+/// How long is waited until its pods are ready again: no longer than any of these nodes waits.
+fn timeout(covered: &[&DesiredNode]) -> u64 {
+    let drains = covered.iter().filter_map(|node| node.policy.as_ref()).map(|policy| policy.drain.timeout_s);
+    drains.min().unwrap_or_else(|| Policy::default().drain.timeout_s)
+}
+
+/// A binding's workload that is not among those that were seen.
+fn absent(binding: &Binding, object: &Object, observed: &Observed) -> Block {
+    let unseen = observed.cluster.gaps.iter().find(|gap| gap.object == object.to_string());
+    match unseen {
+        Some(gap) => Block {
+            code: BlockCode::Unobserved,
+            message: format!("{object} could not be looked at: {}", gap.message),
+            object: binding.source.to_string(),
+            hint: "let the program read that kind, or set manage = false".to_owned(),
+        },
+        None => Block {
+            code: BlockCode::NoSuchTarget,
+            message: format!("the cluster has no {object}"),
+            object: binding.source.to_string(),
+            hint: "create it, or take the binding out".to_owned(),
+        },
+    }
+}
+
+/// What is taken back: what was carried out for workloads that no binding manages any more. The policies of the nodes on
+/// which the pods run hold it back, or where none is seen of those on which they may.
+fn unbound(desired: &Desired, observed: &Observed, recorded: &[Bound], now: Timestamp, plan: &mut ClusterPlan) {
+    let managed = desired.bindings.iter().filter(|binding| binding.manage).filter_map(|b| match &b.target {
+        Target::Kubernetes { object, .. } => Some(object),
+        Target::Systemd { .. } | Target::Command { .. } => None,
+    });
+    let managed: Vec<&Object> = managed.collect();
+    let is_managed = |object: &Object| managed.iter().any(|managed| managed.is(object));
+    for Bound { bind, revision: _ } in recorded.iter().filter(|bound| !is_managed(&bound.bind.object)) {
+        let Object { kind, namespace, name, .. } = &bind.object;
+        let owned = observed.cluster.pods.iter().filter(|pod| {
+            pod.namespace == *namespace && pod.owner.as_ref().is_some_and(|o| o.kind == *kind && o.name == *name)
+        });
+        let nodes: BTreeSet<&String> = owned.filter_map(|pod| pod.node.as_ref()).collect();
+        // Its pods may be another object's: then wherever they may run.
+        let may = |node: &DesiredNode| {
+            let labels = observed.nodes.get(&node.node).and_then(|seen| seen.labels.known());
+            labels.is_none_or(|labels| bind.affinity.admits(&node.node, labels))
+        };
+        let covers = |node: &&DesiredNode| if nodes.is_empty() { may(node) } else { nodes.contains(&node.node) };
+        let covered: Vec<&DesiredNode> = desired.nodes.values().filter(covers).collect();
+        let kind = StepKind::UnbindWorkload { bind: Box::new(bind.clone()), timeout_s: timeout(&covered) };
+        let mut step = step(plan.steps.len(), kind);
+        match hold(&covered, observed, step.estimate_s, now) {
+            Hold::No => {
+                let Object { kind, .. } = &bind.object;
+                let of = |w: &&WorkloadState| w.kind == *kind && w.namespace == *namespace && w.name == *name;
+                let found = observed.cluster.workloads.iter().find(of);
+                let full = found.is_some_and(|found| turns::pods_are_down(&covered, desired, observed, found))
+                    || rolls(observed, &bind.object);
+                step.waits = full.then_some(BlockCode::Budget);
+            }
+            Hold::Waits(code) => step.waits = Some(code),
+            Hold::Blocked => {
+                plan.blocked.push(no_policy(&bind.object, "runs"));
+                continue;
+            }
         }
-        Target::Systemd { .. } | Target::Command { .. } => Default::default(),
-    };
-    let kind = StepKind::BindWorkload {
-        binding: binding.name.clone(),
-        workload_kind,
-        namespace,
-        name,
-        container,
-        profile,
-        per_replica: binding.per_replica,
-        strategy,
-    };
+        plan.steps.push(step);
+    }
+}
+
+/// Whether another workload that a binding has set is being rolled out: no other is begun before that is through, which it
+/// may never be.
+fn rolls(observed: &Observed, but: &Object) -> bool {
+    let is = |w: &WorkloadState| (&w.kind, &w.namespace, &w.name) == (&but.kind, &but.namespace, &but.name);
+    observed.cluster.workloads.iter().any(|w| w.revision.is_some() && !w.settled && !is(w))
+}
+
+fn no_policy(object: &Object, where_it: &str) -> Block {
+    Block {
+        code: BlockCode::NoPolicy,
+        message: format!("its pods would be made anew, and no policy matches a node that it {where_it} on"),
+        object: object.to_string(),
+        hint: "add a file to policies/ whose `nodes` match it".to_owned(),
+    }
+}
+
+fn step(before: usize, kind: StepKind) -> Step {
     Step {
         id: u32::try_from(before).unwrap_or(u32::MAX - 1) + 1,
         after: Vec::new(),

@@ -33,7 +33,8 @@ pub fn step_ms(kind: &StepKind) -> u64 {
         | StepKind::Taint
         | StepKind::Untaint
         | StepKind::EvictPod { .. }
-        | StepKind::BindWorkload { .. } => 50,
+        | StepKind::BindWorkload { .. }
+        | StepKind::UnbindWorkload { .. } => 50,
         StepKind::PauseClients { .. } => 500,
         // Nobody published how long a reset takes; on an idle GPU it is seconds.
         StepKind::ResetGpu { .. } => 2_000,

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::Bind;
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User};
+use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User, WorkloadState};
 use crate::model::plan::{Block, BlockCode};
-use crate::model::policy::{DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
-
-use super::movers;
+use crate::model::policy::{Allocation, DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
 
 /// What is said of disturbing somebody, before budgets and room are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,22 +56,46 @@ impl<'a> Court<'a> {
     /// What whoever takes the place of a pod will ask for. Without a controller nobody makes it anew, so what it leaves is
     /// all that it takes.
     pub fn successor(&self, pod: &Pod) -> BTreeMap<String, u32> {
-        if pod.owner.is_some() { self.cluster.successor(pod).clone() } else { BTreeMap::new() }
+        match self.managed(pod) {
+            _ if pod.owner.is_none() => BTreeMap::new(),
+            Some((_, wanted, true)) => wanted,
+            _ => self.cluster.successor(pod).clone(),
+        }
     }
 
     /// The binding by which a pod's workload is still to ask for something else than it does, and for what.
     pub fn rebinds(&self, pod: &Pod) -> Option<(&'a Binding, BTreeMap<String, u32>)> {
+        let (binding, wanted, claimed) = self.managed(pod)?;
+        (!claimed && *self.cluster.successor(pod) != wanted).then_some((binding, wanted))
+    }
+
+    /// The binding that sets a pod's workload, what that is to ask for, and whether it claims that already.
+    fn managed(&self, pod: &Pod) -> Option<(&'a Binding, BTreeMap<String, u32>, bool)> {
         let owner = pod.owner.as_ref()?;
-        let of = |binding: &&Binding| match &binding.target {
-            Target::Kubernetes { kind, namespace, name, .. } => {
-                binding.manage && *kind == owner.kind && *namespace == pod.namespace && *name == owner.name
+        let of = |binding: &Binding| match &binding.target {
+            Target::Kubernetes { object: o, container } => {
+                let is = o.kind == owner.kind && o.namespace == pod.namespace && o.name == owner.name;
+                (binding.manage && is).then(|| (o.clone(), container.clone()))
             }
-            Target::Systemd { .. } | Target::Command { .. } => false,
+            Target::Systemd { .. } | Target::Command { .. } => None,
         };
-        let binding = self.bindings.iter().map(Arc::as_ref).find(of)?;
-        let profile = movers::meant(self.node, binding.profile);
+        let (binding, (object, container)) = self.bindings.iter().find_map(|b| Some((b.as_ref(), of(b)?)))?;
+        let profile = self.node.meant(binding.profile);
         let wanted = BTreeMap::from([(self.node.strategy().resource(profile)?, binding.per_replica)]);
-        (*self.cluster.successor(pod) != wanted).then_some((binding, wanted))
+        let claim = Bind {
+            binding: binding.name.clone(),
+            object,
+            container,
+            profile,
+            per_replica: binding.per_replica,
+            strategy: self.node.strategy(),
+            allocation: Allocation::Dra,
+            affinity: binding.affinity.clone(),
+        };
+        let is = |w: &&WorkloadState| (&w.kind, &w.namespace, &w.name) == (&owner.kind, &pod.namespace, &owner.name);
+        let workload = self.cluster.workloads.iter().find(is);
+        let claimed = claim.claim_template().zip(workload).is_some_and(|(template, w)| w.claims.contains(&template));
+        Some((binding, wanted, claimed))
     }
 
     /// The binding of a unit.

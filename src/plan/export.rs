@@ -97,6 +97,7 @@ fn plan<'a>(
         revision: Revision { name: None, digest: Digest::of([]) },
         nodes: BTreeMap::from([(node.name.clone(), desired)]),
         bindings: Vec::new(),
+        peers: BTreeMap::new(),
         blocked: Vec::new(),
     };
     let nodes = BTreeMap::from([(node.name.clone(), node.clone())]);

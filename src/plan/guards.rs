@@ -2,6 +2,7 @@
 //! GPUs than they did, and nodes that somebody suspended.
 
 use crate::model::memory::{self, TakenUp};
+use crate::model::observed::Scope;
 use crate::model::plan::{Block, BlockCode, Step};
 use crate::model::{Desired, DesiredNode, ObservedNode};
 
@@ -73,15 +74,16 @@ pub(super) fn hold_entries(
 
 /// Lets every step of a suspended node wait; whether it is one.
 pub(super) fn suspend(node: &ObservedNode, steps: &mut [Step], waiting: &mut Vec<Block>) -> bool {
-    if node.suspended.is_none() {
-        return false;
-    }
+    let Some(suspended) = &node.suspended else { return false };
     if !steps.is_empty() {
         waiting.push(Block {
             code: BlockCode::Suspended,
             message: "no step is begun while the node is suspended".to_owned(),
             object: node.name.clone(),
-            hint: format!("`sectile resume --node {}` lets it go on", node.name),
+            hint: match suspended.scope {
+                Scope::Here | Scope::Node => format!("`sectile resume --node {}` lets it go on", node.name),
+                Scope::Fleet => "`sectile resume --fleet` lets all nodes go on".to_owned(),
+            },
         });
     }
     for step in steps {

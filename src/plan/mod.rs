@@ -20,6 +20,7 @@ pub mod node;
 pub mod occupancy;
 pub mod order;
 pub mod placement;
+pub mod places;
 pub mod report;
 pub mod single;
 pub mod steps;

@@ -77,19 +77,12 @@ pub fn bound(desired: &DesiredNode) -> impl Iterator<Item = (User, &Binding)> {
     })
 }
 
-/// The profile that a binding means on this node: names without memory, or drifted ones, are those of the first GPU
-/// that offers a match.
-pub fn meant(node: &ObservedNode, profile: ProfileName) -> ProfileName {
-    let geometries = node.gpus.iter().filter_map(|gpu| gpu.geometry.as_ref());
-    geometries.filter_map(|g| g.resolve(profile)).map(|(p, _)| p.name).next().unwrap_or(profile)
-}
-
 /// Units and commands that hold something else than their binding says: they are moved whatever becomes of the GPUs.
 pub fn misplaced(desired: &DesiredNode, node: &ObservedNode) -> BTreeSet<User> {
     let all = bound(desired).filter(|(user, binding)| {
         let held = holdings(node, user);
         let active = matches!(user, User::Unit(unit) if node.units.get(unit).is_some_and(|u| u.active));
-        let right = held.iter().filter(|(g, i)| is(node, *g, *i, meant(node, binding.profile))).count();
+        let right = held.iter().filter(|(g, i)| is(node, *g, *i, node.meant(binding.profile))).count();
         let misplaced = right != held.len() || u32::try_from(right).unwrap_or(u32::MAX) != binding.per_replica;
         misplaced && (active || !held.is_empty())
     });
@@ -187,7 +180,7 @@ fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &U
         User::Process { .. } => BTreeMap::new(),
         User::Unit(_) | User::Command(_) => bound(desired)
             .filter(|(u, _)| u == user)
-            .map(|(_, b)| (meant(node, b.profile).resource(), b.per_replica))
+            .map(|(_, b)| (node.meant(b.profile).resource(), b.per_replica))
             .collect(),
     }
 }

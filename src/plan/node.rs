@@ -376,7 +376,7 @@ fn bound_too_much(desired: &DesiredNode, node: &ObservedNode, targets: &[GpuTarg
             });
             continue;
         }
-        let entry = bound.entry(movers::meant(node, binding.profile).resource()).or_default();
+        let entry = bound.entry(node.meant(binding.profile).resource()).or_default();
         entry.0 += binding.per_replica;
         entry.1.push(binding.name.clone());
     }

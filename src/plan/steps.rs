@@ -318,7 +318,7 @@ impl Ground<'_> {
             if moving.contains(&user) || holding.contains(&user) || absent {
                 continue;
             }
-            let needs = BTreeMap::from([(movers::meant(self.node, binding.profile).resource(), binding.per_replica)]);
+            let needs = BTreeMap::from([(self.node.meant(binding.profile).resource(), binding.per_replica)]);
             let Some(slots) = super::order::pick(free, &mut Vec::new(), &needs, MigStrategy::Mixed) else {
                 laying.homeless.push(user);
                 continue;

@@ -1,17 +1,20 @@
-//! Whose turn it is: budgets are over the nodes that a policy file matches, so they are settled over all plans at once.
+//! Whose turn it is: budgets are over the nodes that a policy file matches, so they are settled over all of them at once:
+//! over all plans of a fleet, or over what a node's plan and the other nodes of its cluster show.
 //!
 //! A node that is under way keeps its place; then come the nodes by name. Canaries are the first nodes by name of those
 //! that a file matches and a layout speaks of. Nodes in no cluster have nobody who could count them: each has its own
 //! time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::model::observed::WorkloadState;
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{Amount, Policy, Shared, Uncoordinated};
-use crate::model::{Desired, Digest, NodePlan, NodeState, Observed, Source, Step, StepKind};
+use crate::model::{Desired, DesiredNode, Digest, NodePlan, NodeState, Observed, Source, Step, StepKind};
 
+use super::places::{self, Taken};
 use super::report;
 
 /// How a turn comes where nobody need act.
@@ -21,21 +24,133 @@ const BY_ITSELF: &str = "by itself";
 const TURN_PERCENT: u64 = 5;
 
 /// The nodes of one policy file, as far as they are in the cluster, and what they have taken of its budget.
-#[derive(Default)]
-struct Domain {
+#[derive(Debug, Default)]
+struct Domain<'a> {
     nodes: u32,
     /// So many canaries there are to be.
     canary: u32,
     /// The canaries, and how each stands.
-    canaries: BTreeMap<String, NodeState>,
+    canaries: BTreeMap<&'a str, Standing<'a>>,
     changing: u32,
     pods: u32,
 }
 
-type Domains<'a> = BTreeMap<&'a Source, Domain>;
+/// How a canary stands.
+#[derive(Clone, Copy, Debug)]
+enum Standing<'a> {
+    /// As far as this tree goes.
+    At(NodeState),
+    /// It was compared with another tree last, or with none.
+    Behind(Option<&'a str>),
+}
+
+/// The domains of policy files by their paths, in which trees that were edited between agree.
+#[derive(Debug)]
+pub struct Domains<'a>(BTreeMap<&'a str, Domain<'a>>);
+
+impl<'a> Domains<'a> {
+    /// The policy files whose nodes share a budget, with nobody under way. `state` is of nodes that are planned; the
+    /// others are known by what they show.
+    pub fn new(desired: &'a Desired, observed: &'a Observed, state: impl Fn(&str) -> Option<NodeState>) -> Self {
+        let mut domains = Domains(BTreeMap::new());
+        let all = || desired.nodes.values().chain(desired.peers.values());
+        for budget in all().filter_map(|node| node.policy.as_ref()).map(|policy| &policy.budget) {
+            let limits =
+                [budget.max_nodes.as_ref().map(|max| &max.over), budget.max_pods.as_ref().map(|max| &max.over)];
+            limits.into_iter().flatten().for_each(|over| _ = domains.0.entry(&over.file).or_default());
+            if let Some(canary) = &budget.canary {
+                domains.0.entry(&canary.over.file).or_default().canary = canary.limit;
+            }
+        }
+        let revision = desired.revision.to_string();
+        let member = |node: &'a DesiredNode| {
+            let seen = observed.nodes.get(&node.node).and_then(|seen| seen.cluster.as_ref());
+            if let Some(state) = seen.and_then(|_| state(&node.node)) {
+                return Some((node, Standing::At(state)));
+            }
+            let peer = observed.cluster.peers.get(&node.node)?;
+            let at = peer.revision.as_deref();
+            let known = peer.state.filter(|_| at == Some(revision.as_str()));
+            Some((node, known.map_or(Standing::Behind(at), Standing::At)))
+        };
+        let peers = desired.peers.values().filter(|node| !desired.nodes.contains_key(&node.node));
+        let mut members: Vec<_> = desired.nodes.values().chain(peers).filter_map(member).collect();
+        members.sort_by_key(|(node, _)| &node.node);
+        for (node, standing) in members {
+            for over in node.policy.iter().flat_map(|policy| &policy.sources) {
+                let Some(domain) = domains.0.get_mut(&*over.file) else { continue };
+                domain.nodes += 1;
+                if node.layout.is_some() && domain.canaries.len() < domain.canary as usize {
+                    domain.canaries.insert(&node.node, standing);
+                }
+            }
+        }
+        domains
+    }
+
+    /// Whether a node shares a budget.
+    pub fn concern(&self, policy: &Policy) -> bool {
+        policy.sources.iter().any(|over| self.0.contains_key(&*over.file))
+    }
+
+    /// Counts what somebody has taken.
+    pub fn count(&mut self, taken: &Taken<'_>) {
+        for (file, domain) in &mut self.0 {
+            if taken.counts_in(file) {
+                domain.changing = domain.changing.saturating_add(taken.nodes);
+                domain.pods = domain.pods.saturating_add(taken.pods);
+            }
+        }
+    }
+
+    /// Why it is not the turn of a node, if it is not, and how it comes. `keeps`: it has had a place among those that
+    /// change all along.
+    pub fn why_not(&self, policy: &Policy, node: &str, pods: u32, keeps: bool) -> Option<(String, &'static str)> {
+        let of = |over: &Source| self.0.get(&*over.file);
+        let budget = &policy.budget;
+        let proved = |standing: &Standing<'_>| matches!(standing, Standing::At(NodeState::Converged));
+        if let Some(domain) = budget.canary.as_ref().and_then(|canary| of(&canary.over))
+            && !domain.canaries.contains_key(node)
+            && let Some((canary, standing)) = domain.canaries.iter().find(|(_, standing)| !proved(standing))
+        {
+            let (is, comes) = match standing {
+                Standing::At(state @ (NodeState::Changing | NodeState::Waiting)) => (format!("is {state}"), BY_ITSELF),
+                Standing::At(state) => (format!("is {state}"), "when somebody has seen to the canary"),
+                Standing::Behind(Some(revision)) => (format!("is still at {revision}"), BY_ITSELF),
+                Standing::Behind(None) => ("has not told yet how it stands".to_owned(), BY_ITSELF),
+            };
+            return Some((format!("canary {canary} converges first, and {is}"), comes));
+        }
+        if let Some(Shared { limit, over }) = budget.max_nodes.as_ref().filter(|_| !keeps)
+            && let Some(domain) = of(over)
+            && domain.changing >= places(*limit, domain.nodes)
+        {
+            let most = places(*limit, domain.nodes);
+            return Some((format!("of the {} nodes of {over}, {most} may change at once", domain.nodes), BY_ITSELF));
+        }
+        if let Some(Shared { limit, over }) = &budget.max_pods
+            && let Some(domain) = of(over)
+            && pods > 0
+            && domain.pods.saturating_add(pods) > *limit
+        {
+            return Some((format!("on the nodes of {over}, {limit} pods may be down at once"), BY_ITSELF));
+        }
+        None
+    }
+}
 
 /// Lets the nodes wait whose turn it is not.
 pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now: Timestamp) {
+    let states: BTreeMap<String, NodeState> = nodes.iter().map(|node| (node.name.clone(), node.state)).collect();
+    let mut domains = Domains::new(desired, observed, |node| states.get(node).copied());
+    // Whether others live who have shown nothing yet only those tell who watch: they are asked when the turn is taken.
+    for taken in
+        places::taken(desired, &observed.cluster, &|holder, place| places::shows(&observed.cluster, holder, place))
+    {
+        if !states.contains_key(taken.holder) {
+            domains.count(&taken);
+        }
+    }
     let mut order: Vec<(&mut NodePlan, &Policy, bool, bool)> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let policy = desired.nodes.get(&node.name).and_then(|wanted| wanted.policy.as_deref());
@@ -43,81 +158,28 @@ pub fn hold(desired: &Desired, observed: &Observed, nodes: &mut [NodePlan], now:
         let going = cluster.is_some_and(|cluster| cluster.tainted || cluster.clients_paused);
         order.extend(policy.map(|policy| (node, policy, cluster.is_some(), going)));
     }
-    let mut domains = shared(desired);
-    for (node, policy, ..) in order.iter().filter(|(_, _, in_cluster, _)| *in_cluster) {
-        for over in &policy.sources {
-            let Some(domain) = domains.get_mut(over) else { continue };
-            domain.nodes += 1;
-            if node.source.is_some() && domain.canaries.len() < domain.canary as usize {
-                domain.canaries.insert(node.name.clone(), node.state);
-            }
-        }
-    }
     // The sort is stable, so nodes of a kind stay in the order of their names.
-    order.sort_by_key(|(.., going)| !going);
+    order.sort_by_key(|(node, .., going)| !(*going || places::has_failed(&observed.cluster, &node.name)));
     for (node, policy, in_cluster, going) in order {
-        if !going && node.steps.iter().all(|step| step.waits.is_some()) {
+        let keeps = places::has_failed(&observed.cluster, &node.name);
+        if !going && !keeps && node.steps.iter().all(|step| step.waits.is_some()) {
             continue;
         }
         let pods = down_at_once(&node.steps);
         let why = match in_cluster {
             _ if going => None,
-            true => why_not(policy, &domains, &node.name, pods),
+            true => domains.why_not(policy, &node.name, pods, keeps),
             false => apart(policy, &node.name, now).map(|why| (why, BY_ITSELF)),
         };
+        let waits = why.is_some();
         if let Some((why, comes)) = why {
             wait(desired, node, why, comes);
-        } else if in_cluster {
-            for over in &policy.sources {
-                let Some(domain) = domains.get_mut(over) else { continue };
-                domain.changing += 1;
-                domain.pods += pods;
-            }
+        }
+        if in_cluster && (keeps || !waits) {
+            let pods = if waits { 0 } else { pods };
+            domains.count(&Taken { holder: &node.name, nodes: 1, pods, over: places::files(policy) });
         }
     }
-}
-
-/// The policy files whose nodes share a budget.
-fn shared(desired: &Desired) -> Domains<'_> {
-    let mut domains = Domains::new();
-    for budget in desired.nodes.values().filter_map(|node| node.policy.as_ref()).map(|policy| &policy.budget) {
-        let files = budget.max_nodes.iter().map(|max| &max.over).chain(budget.max_pods.iter().map(|max| &max.over));
-        files.for_each(|over| _ = domains.entry(over).or_default());
-        if let Some(canary) = &budget.canary {
-            domains.entry(&canary.over).or_default().canary = canary.limit;
-        }
-    }
-    domains
-}
-
-/// Why it is not the turn of a node, if it is not, and how it comes.
-fn why_not(policy: &Policy, domains: &Domains<'_>, node: &str, pods: u32) -> Option<(String, &'static str)> {
-    let budget = &policy.budget;
-    if let Some(domain) = budget.canary.as_ref().and_then(|canary| domains.get(&canary.over))
-        && !domain.canaries.contains_key(node)
-        && let Some((canary, state)) = domain.canaries.iter().find(|(_, state)| **state != NodeState::Converged)
-    {
-        let comes = match state {
-            NodeState::Changing | NodeState::Waiting => BY_ITSELF,
-            _ => "when somebody has seen to the canary",
-        };
-        return Some((format!("canary {canary} converges first, and is {state}"), comes));
-    }
-    if let Some(Shared { limit, over }) = &budget.max_nodes
-        && let Some(domain) = domains.get(over)
-        && domain.changing >= places(*limit, domain.nodes)
-    {
-        let most = places(*limit, domain.nodes);
-        return Some((format!("of the {} nodes of {over}, {most} may change at once", domain.nodes), BY_ITSELF));
-    }
-    if let Some(Shared { limit, over }) = &budget.max_pods
-        && let Some(domain) = domains.get(over)
-        && pods > 0
-        && domain.pods.saturating_add(pods) > *limit
-    {
-        return Some((format!("on the nodes of {over}, {limit} pods may be down at once"), BY_ITSELF));
-    }
-    None
 }
 
 /// How many nodes may change at once.
@@ -129,7 +191,7 @@ pub fn places(amount: Amount, nodes: u32) -> u32 {
 }
 
 /// The most pods that the steps take down before anybody waits until they are ready again.
-fn down_at_once(steps: &[Step]) -> u32 {
+pub fn down_at_once(steps: &[Step]) -> u32 {
     let (mut most, mut down) = (0, 0);
     for step in steps.iter().filter(|step| step.waits.is_none()) {
         match step.kind {
@@ -142,7 +204,8 @@ fn down_at_once(steps: &[Step]) -> u32 {
     most
 }
 
-fn wait(desired: &Desired, node: &mut NodePlan, message: String, comes: &str) {
+/// Lets a node wait for its turn.
+pub fn wait(desired: &Desired, node: &mut NodePlan, message: String, comes: &str) {
     for step in node.steps.iter_mut().filter(|step| step.waits.is_none()) {
         step.waits = Some(BlockCode::Budget);
     }
@@ -156,6 +219,46 @@ fn wait(desired: &Desired, node: &mut NodePlan, message: String, comes: &str) {
     if let Some(wanted) = desired.nodes.get(&node.name) {
         node.state = report::state(wanted, node);
     }
+}
+
+/// Whether the rollout of a new template would take more pods down than budgets of these nodes allow at once, beside those
+/// that holders of places take down and those that other managed workloads lack.
+pub fn pods_are_down(nodes: &[&DesiredNode], desired: &Desired, observed: &Observed, found: &WorkloadState) -> bool {
+    let budgets = nodes.iter().filter_map(|node| node.policy.as_ref()?.budget.max_pods.as_ref());
+    let mut budgets = budgets.peekable();
+    let goes = found.down.min(found.replicas);
+    if budgets.peek().is_none() || goes == 0 {
+        return false;
+    }
+    let cluster = &observed.cluster;
+    let taken = places::taken(desired, cluster, &|holder, place| places::shows(cluster, holder, place));
+    let others = cluster.workloads.iter().filter(|w| w.revision.is_some() && !std::ptr::eq(*w, found));
+    let lacking = others.map(|w| w.replicas.saturating_sub(w.ready)).fold(0, u32::saturating_add);
+    budgets.any(|max| {
+        let of = taken.iter().filter(|taken| taken.counts_in(&max.over.file));
+        let down = of.map(|taken| taken.pods).fold(lacking, u32::saturating_add);
+        down.saturating_add(goes) > max.limit
+    })
+}
+
+/// The most pods that one of the cluster's steps takes down at once.
+pub fn rolled(steps: &[Step], observed: &Observed) -> u32 {
+    let goes = |step: &Step| {
+        let (StepKind::BindWorkload { bind, .. } | StepKind::UnbindWorkload { bind, .. }) = &step.kind else {
+            return 0;
+        };
+        let object = &bind.object;
+        let of =
+            |w: &&WorkloadState| (&w.kind, &w.namespace, &w.name) == (&object.kind, &object.namespace, &object.name);
+        observed.cluster.workloads.iter().find(of).map_or(0, |found| found.down.min(found.replicas))
+    };
+    steps.iter().filter(|step| step.waits.is_none()).map(goes).max().unwrap_or(0)
+}
+
+/// The policy files that limit pods, by their paths.
+pub fn counting(desired: &Desired) -> BTreeSet<String> {
+    let budgets = desired.nodes.values().filter_map(|node| node.policy.as_ref()?.budget.max_pods.as_ref());
+    budgets.map(|max| max.over.file.to_string()).collect()
 }
 
 /// Whether a node that nobody coordinates would share a budget that it can't.

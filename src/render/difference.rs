@@ -61,7 +61,8 @@ fn sentences(plan: &Plan) -> String {
             | StepKind::CreateInstance { .. }
             | StepKind::SetMigMode { .. }
             | StepKind::ResetGpu { .. }
-            | StepKind::BindWorkload { .. } => String::new(),
+            | StepKind::BindWorkload { .. }
+            | StepKind::UnbindWorkload { .. } => String::new(),
         };
         format!("{whose}: {}{exactly}\n", step(kind, &names))
     });

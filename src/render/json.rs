@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::fit::Set;
+use super::fleet::{Controller, Stands, Whole};
 use super::tale::Tale;
+use crate::model::Places;
 use crate::model::catalogue::Board;
 use crate::model::desired::DesiredNode;
 use crate::model::observed::{ObservedCluster, ObservedGpu, ObservedNode, Suspension};
-use crate::model::plan::{FORMAT_VERSION, NodeState};
+use crate::model::plan::{BindingReport, FORMAT_VERSION, NodeState};
 use crate::model::{Block, Desired, Geometry, Observed, Placement, Plan, ProfileName, Revision};
 use crate::plan::fit;
 use crate::plan::misfit::Misfit;
@@ -20,6 +22,17 @@ pub fn plan(plan: &Plan) -> String {
 
 /// What is there now beside what is wanted, as JSON: what `plan --observed DIR` reads; and what became of earlier runs.
 pub fn status(desired: &Desired, observed: &Observed, plan: &Plan, tales: &[Tale]) -> String {
+    fleet_status(desired, observed, plan, tales, None)
+}
+
+/// The same of a fleet: with how its nodes say that they stand, its bindings, and who controls it.
+pub fn fleet_status(
+    desired: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    tales: &[Tale],
+    fleet: Option<&Whole<'_>>,
+) -> String {
     let nodes = plan.nodes.iter().map(|node| NodeStatus {
         name: &node.name,
         state: node.state,
@@ -31,12 +44,16 @@ pub fn status(desired: &Desired, observed: &Observed, plan: &Plan, tales: &[Tale
         blocked: &node.blocked,
         warnings: &node.warnings,
         earlier_run: tales.iter().find(|tale| tale.node == node.name),
+        published: fleet.and_then(|fleet| fleet.nodes.get(node.name.as_str())),
     });
     pretty(&Status {
         format_version: FORMAT_VERSION,
         desired: &plan.desired,
         cluster: &observed.cluster,
         nodes: nodes.collect(),
+        bindings: fleet.map(|_| plan.cluster.bindings.as_slice()),
+        controller: fleet.and_then(|fleet| fleet.controller.as_ref()),
+        places: fleet.and_then(|fleet| fleet.places),
     })
 }
 
@@ -47,6 +64,12 @@ struct Status<'a> {
     desired: &'a Revision,
     cluster: &'a ObservedCluster,
     nodes: Vec<NodeStatus<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bindings: Option<&'a [BindingReport]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<&'a Controller>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    places: Option<&'a Places>,
 }
 
 /// A node in it; `null` where it could not be observed, or where the tree does not speak of it.
@@ -64,6 +87,8 @@ struct NodeStatus<'a> {
     warnings: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     earlier_run: Option<&'a Tale>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<&'a Stands>,
 }
 
 /// Boards of the catalogue with every figure and where it comes from, as JSON.

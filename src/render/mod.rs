@@ -5,6 +5,7 @@
 pub mod difference;
 pub mod drawing;
 pub mod fit;
+pub mod fleet;
 mod gpu;
 pub mod json;
 mod paint;

@@ -6,8 +6,8 @@ use super::paint::{FAINT, pad, paint, width};
 use super::words;
 use crate::model::observed::DeviceFiles;
 use crate::model::plan::SlotRef;
-use crate::model::policy::ClientRef;
-use crate::model::{ComputeName, NodePlan, Step, StepKind};
+use crate::model::policy::{Allocation, ClientRef};
+use crate::model::{Affinity, Bind, ComputeName, NodePlan, Step, StepKind};
 
 /// What people call the GPUs of a node: `GPU 1` for a UUID. The default knows no names and shows UUIDs.
 #[derive(Clone, Debug, Default)]
@@ -98,18 +98,29 @@ pub fn step(kind: &StepKind, names: &Names) -> String {
             format!("switch MIG mode of {} {}", names.gpu(gpu), if *enabled { "on" } else { "off" })
         }
         StepKind::ResetGpu { gpu } => format!("reset {}", names.gpu(gpu)),
-        StepKind::BindWorkload {
-            binding: _,
-            workload_kind,
-            namespace,
-            name,
-            container: _,
-            profile,
-            per_replica,
-            strategy: _,
-        } => {
-            format!("bind {workload_kind} {namespace}/{name} to {}", each(*per_replica, profile))
+        StepKind::BindWorkload { bind, timeout_s: _ } => {
+            let Bind { binding: _, object, container, profile, per_replica, strategy: _, allocation, affinity } =
+                &**bind;
+            let container = container.as_ref().map(|name| format!(", container {name}")).unwrap_or_default();
+            let by = if *allocation == Allocation::Dra { " by a claim" } else { "" };
+            let each = each(*per_replica, profile);
+            format!("bind {object}{container} to {each}{by}{}", on(affinity))
         }
+        StepKind::UnbindWorkload { bind, timeout_s: _ } => {
+            format!("take {} back from {}", each(bind.per_replica, bind.profile), bind.object)
+        }
+    }
+}
+
+/// Where pods may run.
+fn on(Affinity { labels, names }: &Affinity) -> String {
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match (labels.join(", "), names.join(", ")) {
+        (labels, names) if names.is_empty() && labels.is_empty() => String::new(),
+        (labels, names) if names.is_empty() => format!(" on nodes with {labels}"),
+        (labels, names) if labels.is_empty() => format!(" on {names}"),
+        (labels, names) => format!(" on {names} with {labels}"),
     }
 }
 

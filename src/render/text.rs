@@ -135,6 +135,7 @@ fn totals(plan: &Plan) -> String {
     let steps = || plan.nodes.iter().flat_map(|node| &node.steps).chain(&plan.cluster.steps);
     let switched = plan.nodes.iter().flat_map(|node| &node.gpus).filter(|gpu| gpu.mig.now != gpu.mig.then).count();
     let bound = steps().filter(|step| matches!(step.kind, StepKind::BindWorkload { .. })).count();
+    let unbound = steps().filter(|step| matches!(step.kind, StepKind::UnbindWorkload { .. })).count();
     let waiting: usize = plan.nodes.iter().map(|node| node.waiting.len()).sum();
     let idle = create == 0 && destroy == 0 && switched == 0 && steps().next().is_none();
 
@@ -150,6 +151,9 @@ fn totals(plan: &Plan) -> String {
     }
     if bound > 0 {
         parts.push(format!("{} to bind", words::count(bound, "workload", "workloads")));
+    }
+    if unbound > 0 {
+        parts.push(format!("{} to take back from", words::count(unbound, "workload", "workloads")));
     }
     parts.push(format!("{keep} kept"));
     let moves = moves(plan);

@@ -2,7 +2,6 @@
 
 use super::paint::{ALARM, CHANGE, FAINT, HINT, paint};
 use super::step::Names;
-use crate::model::observed::Suspension;
 use crate::model::plan::{NodeState, PlanInstance};
 use crate::model::{Block, Gap, NodePlan, ProfileName, Source, User};
 
@@ -105,9 +104,8 @@ pub(super) fn blocks(indent: usize, names: &Names, waiting: &[Block], blocked: &
 
 /// Who suspended a node, since when and why; nothing where nobody did.
 pub(super) fn suspended(node: &NodePlan) -> String {
-    let Some(Suspension { reason, since, by }) = &node.suspended else { return String::new() };
-    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    format!("  {}  since {since}{by}: {reason}\n", paint(CHANGE, "suspended"))
+    let Some(suspended) = &node.suspended else { return String::new() };
+    format!("  {}  {suspended}\n", paint(CHANGE, "suspended"))
 }
 
 /// What is blocked on a node and not told already for all of them.

@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{Shared, lock};
@@ -21,6 +23,10 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         // Only a state file that was tampered with holds a time that no timestamp can.
         Timestamp::from_millisecond(lock(&self.world).clock_ms).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::try_from(lock(&self.world).clock_ms).unwrap_or_default())
     }
 
     async fn sleep_until(&self, then: Timestamp) {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{SimBudget, SimEvent, SimPod, SimShown, SimWorkload, World};
+use super::world::{SimBudget, SimEvent, SimNode, SimPod, SimShown, SimWorkload, World};
 use super::{Shared, clock, lock};
-use crate::model::observed::{Known, NodeInCluster, PodPhase, WorkloadState};
+use crate::model::observed::{Known, NodeInCluster, Peer, PodPhase, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
-use crate::model::{Budget, Digest, ObservedCluster, Pod};
-use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Request, Shown};
+use crate::model::{Bind, Budget, Digest, Object, ObservedCluster, Place, Places, Pod};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Shown, Version};
 
 /// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
 const CLIENTS_START_MS: i64 = 4_300;
@@ -36,21 +36,17 @@ impl Cluster for SimCluster {
         let world = lock(&self.world);
         let gpu = |pod: &SimPod| !pod.requests.is_empty() || !pod.devices.is_empty();
         let pods = world.pods.iter().filter(|(_, pod)| gpu(pod)).filter_map(|(key, pod)| observed(&world, key, pod));
-        let workloads = world.workloads.iter().map(|workload| WorkloadState {
-            kind: workload.kind.clone(),
-            namespace: workload.namespace.clone(),
-            name: workload.name.clone(),
-            replicas: world.wanted(workload),
-            ready: world.ready(workload),
-            requests: workload.requests(),
-        });
+        let workloads = world.workloads.iter().map(|workload| world.state(workload));
         Ok(ObservedCluster {
             pods: pods.collect(),
             budgets: world.budgets.iter().map(|budget| world.budget(budget)).collect(),
             workloads: workloads.collect(),
+            bound: Known::Known(world.bindings()),
             free: world.free(),
             strangers: Vec::new(),
             gaps: Vec::new(),
+            peers: world.nodes.iter().filter(|(_, node)| node.in_cluster).map(peer).collect(),
+            places: Known::Unknown,
         })
     }
 
@@ -176,30 +172,53 @@ impl Cluster for SimCluster {
         Ok(())
     }
 
-    async fn bind(&self, request: &Request<'_>) -> Port<()> {
-        let Request { kind, namespace, name, container: _, profile, per_replica, strategy } = *request;
-        let resource = strategy.resource(profile).filter(|_| !strategy.is_mixed());
+    async fn is_going(&self, node: &str) -> Port<Option<bool>> {
+        let world = lock(&self.world);
+        let node = world.nodes.get(node).filter(|node| node.in_cluster);
+        Ok(node.map(|node| node.tainted || node.clients_paused))
+    }
+
+    async fn places(&self) -> Port<(Version, Places)> {
+        let world = lock(&self.world);
+        let places = world.places.iter().map(|(holder, place)| (holder.clone(), Known::Known(place.clone())));
+        Ok((Version(Some(world.places_version.to_string())), places.collect()))
+    }
+
+    async fn set_place(&self, version: &Version, holder: &str, place: Option<&Place>) -> Port<bool> {
         let mut world = lock(&self.world);
-        let same = |w: &&mut SimWorkload| w.kind == kind && w.namespace == namespace && w.name == name;
-        let Some(workload) = world.workloads.iter_mut().find(same) else {
-            return Err(error("404", format!("the cluster has no {kind} {namespace}/{name}")));
+        if version.0 != Some(world.places_version.to_string()) {
+            return Ok(false);
+        }
+        // Only a state file that was tampered with comes to the end of the numbers.
+        world.places_version = world.places_version.wrapping_add(1);
+        match place {
+            Some(place) => world.places.insert(holder.to_owned(), place.clone()),
+            None => world.places.remove(holder),
         };
-        let before = workload.requests();
-        let bound = SimWorkload { profile: Some(profile), per_replica, resource, ..workload.clone() };
-        if bound.requests() == before {
-            *workload = bound;
-            return Ok(());
-        }
-        if kind == "Job" {
-            return Err(error("422", format!("the pod template of Job {namespace}/{name} is immutable")));
-        }
-        *workload = bound;
-        world.pass(0);
-        Ok(())
+        Ok(true)
+    }
+
+    /// What is remembered of the simulated nodes is remembered in their world.
+    async fn stopped(&self, node: &str) -> Port<Option<Suspension>> {
+        Ok(lock(&self.world).memory.nodes.get(node).and_then(|node| node.suspended.clone()))
+    }
+
+    async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {
+        let world = lock(&self.world);
+        let is = |w: &&SimWorkload| w.kind == object.kind && w.namespace == object.namespace && w.name == object.name;
+        Ok(world.workloads.iter().find(is).map(|workload| world.state(workload)))
+    }
+
+    async fn bind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        lock(&self.world).bind(bind, revision, dry_run)
+    }
+
+    async fn unbind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        lock(&self.world).unbind(bind, revision, dry_run)
     }
 
     async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()> {
-        let Shown { state, revision, view: _ } = *shown;
+        let Shown { state, revision, message: _, view: _ } = *shown;
         let mut world = lock(&self.world);
         let there = world.nodes.get_mut(node).filter(|node| node.in_cluster).ok_or_else(|| no_node(node))?;
         there.shown = Some(SimShown { state, revision: revision.to_owned() });
@@ -225,7 +244,7 @@ impl Cluster for SimCluster {
 
 impl World {
     /// Ready pods of a workload.
-    fn ready(&self, workload: &SimWorkload) -> u32 {
+    pub(super) fn ready(&self, workload: &SimWorkload) -> u32 {
         let ready = self.pods_of(workload).filter(|(_, pod)| pod.phase == PodPhase::Running).count();
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
@@ -238,7 +257,11 @@ impl World {
     /// Budgets that cover a pod.
     fn budgets_of<'a>(&'a self, key: &str, pod: &SimPod) -> impl Iterator<Item = &'a SimBudget> {
         let owner = self.owner_of(key, pod);
-        self.budgets.iter().filter(move |budget| owner.is_some_and(|owner| self.covered(budget) == Some(owner)))
+        // By the names first: to look for each budget's workload takes long where there are many.
+        let names = |budget: &SimBudget, owner: &SimWorkload| {
+            budget.workload == owner.name && budget.namespace == owner.namespace && self.covered(budget) == Some(owner)
+        };
+        self.budgets.iter().filter(move |budget| owner.is_some_and(|owner| names(budget, owner)))
     }
 
     /// How a budget stands: every wanted pod that is not ready counts as unavailable, pending ones too.
@@ -251,6 +274,19 @@ impl World {
             allowed: budget.max_unavailable.saturating_sub(unavailable),
         }
     }
+}
+
+/// A node as it shows itself to the others.
+fn peer((name, node): (&String, &SimNode)) -> (String, Peer) {
+    let shown = node.shown.as_ref();
+    let peer = Peer {
+        labels: node.labels.clone(),
+        state: shown.map(|shown| shown.state),
+        revision: shown.map(|shown| shown.revision.clone()),
+        tainted: node.tainted,
+        clients_paused: node.clients_paused,
+    };
+    (name.clone(), peer)
 }
 
 /// Why the scheduler finds no node for a pod, in its words.

@@ -27,13 +27,14 @@ impl SimWorkload {
     }
 
     /// Whether a node's labels let its pods run there.
-    pub fn selects(&self, node: &SimNode) -> bool {
-        node.in_cluster && self.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+    pub fn selects(&self, name: &str, node: &SimNode) -> bool {
+        let admits = self.affinity.admits(name, &node.labels);
+        node.in_cluster && admits && self.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
     }
 
     /// Whether this pod of its may run on that node: a DaemonSet's has one node, which its name follows from.
     pub(super) fn may_run_on(&self, key: &str, name: &str, node: &SimNode) -> bool {
-        self.selects(node) && (self.kind != "DaemonSet" || key == self.daemon_key(name))
+        self.selects(name, node) && (self.kind != "DaemonSet" || key == self.daemon_key(name))
     }
 
     fn key(&self, pod: &str) -> String {
@@ -50,8 +51,9 @@ impl SimWorkload {
 
     /// Whether a pod is of an older template than the one that requests this. A Job's template never changes; a workload
     /// that asks for nothing leaves its pods what they hold.
-    fn outdated(&self, pod: &SimPod, requests: &Counts) -> bool {
-        self.kind != "Job" && !requests.is_empty() && pod.requests != *requests
+    pub(super) fn outdated(&self, pod: &SimPod, requests: &Counts) -> bool {
+        let other = pod.requests != *requests || pod.affinity != self.affinity;
+        self.kind != "Job" && !requests.is_empty() && other
     }
 }
 
@@ -68,7 +70,7 @@ impl World {
         if workload.kind != "DaemonSet" {
             return workload.replicas;
         }
-        u32::try_from(self.nodes.values().filter(|node| workload.selects(node)).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.nodes.iter().filter(|(name, node)| workload.selects(name, node)).count()).unwrap_or(u32::MAX)
     }
 
     /// A workload's pods and their names, in order.
@@ -137,7 +139,10 @@ impl World {
         let surplus: Vec<String> = fresh.split_off(wanted.min(fresh.len())).into_iter().map(|(_, key)| key).collect();
         changed |= self.terminate_all(&surplus);
         let surge = usize::from(!kept.is_empty());
-        let template = format!("{requests:?}");
+        let template = match workload.affinity.is_empty() {
+            true => format!("{requests:?}"),
+            false => format!("{requests:?} {:?}", workload.affinity),
+        };
         for _ in fresh.len()..wanted.min((wanted + surge).saturating_sub(kept.len())) {
             let key = self.free_name(workload, &template);
             self.create(workload, key);
@@ -215,11 +220,13 @@ impl World {
         let mut served = BTreeMap::new();
         let requests = workload.requests();
         for (key, pod) in self.pods_of(workload) {
-            let node = pod.node.as_ref().and_then(|name| self.nodes.get(name));
+            let node = pod.node.as_ref().and_then(|name| self.nodes.get_key_value(name));
             match pod.phase {
                 PodPhase::Ended => gone.push(key.clone()),
                 // The node's labels have changed.
-                PodPhase::Pending | PodPhase::Running if node.is_some_and(|node| !workload.selects(node)) => {
+                PodPhase::Pending | PodPhase::Running
+                    if node.is_some_and(|(name, node)| !workload.selects(name, node)) =>
+                {
                     gone.push(key.clone());
                 }
                 PodPhase::Pending if workload.outdated(pod, &requests) => gone.push(key.clone()),
@@ -232,8 +239,9 @@ impl World {
             }
         }
         let mut changed = self.terminate_all(&gone);
-        let free =
-            |(name, node): &(&String, &SimNode)| workload.selects(node) && !node.tainted && !served.contains_key(*name);
+        let free = |(name, node): &(&String, &SimNode)| {
+            workload.selects(name, node) && !node.tainted && !served.contains_key(*name)
+        };
         let missing: Vec<String> = self.nodes.iter().filter(free).map(|(name, _)| workload.daemon_key(name)).collect();
         for key in missing {
             if !self.pods.contains_key(&key) {
@@ -278,6 +286,7 @@ pub(super) fn pod(workload: &SimWorkload, uid: String, owner: Owner) -> SimPod {
         labels: workload.labels.clone(),
         annotations: BTreeMap::new(),
         requests: workload.requests(),
+        affinity: workload.affinity.clone(),
         node: None,
         devices: Default::default(),
         phase: PodPhase::Pending,

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod bind;
 pub mod clock;
 pub mod cluster;
 mod controllers;

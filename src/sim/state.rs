@@ -27,8 +27,9 @@ const KIND: &str = "sectile-simulation";
 const TRIES: u32 = 20;
 const TRY_MS: u64 = 10;
 /// Raised with everything that is added: an older program would drop it when it writes. Version 1 had neither `begun`
-/// nor, at first, a node's `device_files`; version 2 no events, and not what a node shows.
-const FORMAT_VERSION: u32 = 3;
+/// nor, at first, a node's `device_files`; version 2 no events, and not what a node shows; version 3
+/// no places of budgets, and no bindings that were carried out.
+const FORMAT_VERSION: u32 = 4;
 
 /// The head is read before the world is, so that another version's world is not taken for damage.
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use crate::model::observed::{DeviceFiles, ForeignWriter, MigStrategy, Owner, PodPhase};
-use crate::model::{Digest, Memory, NodeState, Placement, ProfileName, User};
+use crate::model::{Affinity, Bind, Digest, Memory, NodeState, Place, Placement, ProfileName, User};
 use crate::ports::Reason;
 
 /// A fleet of simulated nodes with their cluster, at one instant of the virtual clock.
@@ -43,6 +43,18 @@ pub struct World {
     /// Events of its objects, the oldest first.
     #[serde(default)]
     pub events: Vec<SimEvent>,
+    /// What nodes have taken of the budgets that they share, by holder.
+    #[serde(default)]
+    pub places: BTreeMap<String, Place>,
+    /// How often those were changed.
+    #[serde(default)]
+    pub places_version: u64,
+    /// Bindings that were carried out.
+    #[serde(default)]
+    pub bound: Vec<SimBound>,
+    /// Revisions of the tree that changed workloads, in the order in which they were taken up.
+    #[serde(default)]
+    pub revisions: Vec<String>,
     /// Combined with the serials of instances into their handles: a program that saw an earlier world has others.
     #[serde(skip)]
     pub salt: u64,
@@ -216,6 +228,9 @@ pub struct SimPod {
     pub annotations: BTreeMap<String, String>,
     /// The resource that it asks for and how many of it.
     pub requests: BTreeMap<String, u32>,
+    /// Where it may run beyond what its workload's selector says.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// The node it is bound to.
     pub node: Option<String>,
     /// UUIDs of the devices that it holds.
@@ -255,10 +270,39 @@ pub struct SimWorkload {
     pub labels: BTreeMap<String, String>,
     /// Labels of the nodes that it may run on.
     pub node_selector: BTreeMap<String, String>,
+    /// Where its pods may run beyond that: what a binding says.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// Seconds from binding to ready.
     pub start_s: u64,
     /// Seconds of grace.
     pub grace_period_s: u64,
+}
+
+/// A binding that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimBound {
+    /// What was done.
+    pub bind: Bind,
+    /// By which revision of the tree.
+    pub revision: String,
+    /// What the workload's pods were made by before.
+    pub before: SimTemplate,
+}
+
+/// What a workload's pods are made by, as far as a binding sets it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimTemplate {
+    /// As of the workload.
+    pub profile: Option<ProfileName>,
+    /// As of the workload.
+    pub per_replica: u32,
+    /// As of the workload.
+    pub resource: Option<String>,
+    /// As of the workload.
+    pub affinity: Affinity,
 }
 
 /// A PodDisruptionBudget.

@@ -19,6 +19,9 @@ use sectile::ports::{Cluster as _, Shown};
 use serde_json::json;
 
 #[expect(dead_code, reason = "only what a quiet cluster needs of it")]
+#[path = "../cluster/applied.rs"]
+mod applied;
+#[expect(dead_code, reason = "only what a quiet cluster needs of it")]
 #[path = "../kubelet/mod.rs"]
 mod kubelet;
 #[expect(dead_code, reason = "only what a quiet cluster needs of it")]
@@ -53,7 +56,7 @@ async fn reconcile(cluster: &KubeCluster, pods: usize, view: Option<&str>) {
     assert!(seen.pods.iter().all(|pod| pod.devices != Known::Unknown) && seen.strangers.is_empty());
     assert!(cluster.node(NODE).await.unwrap().unwrap().advertised != Known::Unknown);
     assert!(cluster.labels(NODE).await.unwrap().is_some());
-    let shown = Shown { state: NodeState::Converged, revision: "main@1eabc9a", view };
+    let shown = Shown { state: NodeState::Converged, revision: "main@1eabc9a", message: None, view };
     cluster.publish(NODE, &shown).await.unwrap();
 }
 

@@ -30,6 +30,20 @@ fn a_fleet_is_planned_from_saved_documents_as_it_was_seen() {
 }
 
 #[test]
+fn a_fleet_is_shown_at_a_glance_simulated_or_from_saved_documents() {
+    let sandbox = Sandbox::example();
+    sandbox.run_with("suspend --sim --node gpu-a-02 --reason INC-4711", &[("USER", "ann")]);
+    let now = sandbox.data("status --sim --fleet");
+    sandbox.write("seen/all.json", &sandbox.data("status --sim -o json"));
+    let seen = sandbox.data("status --fleet --observed seen");
+    let line = |text: &str| text.lines().find(|line| line.starts_with("gpu-a-02")).unwrap().to_owned();
+    assert!(line(&seen).contains(" days ago ") && line(&seen).ends_with("by ann: INC-4711"), "{seen}");
+    let told: serde_json::Value = serde_json::from_str(&sandbox.data("status --sim --fleet -o json")).unwrap();
+    assert_eq!((told["bindings"].as_array().unwrap().len(), &told["controller"]), (6, &serde_json::Value::Null));
+    insta::assert_snapshot!(now);
+}
+
+#[test]
 fn a_dry_run_tells_what_the_api_server_says_of_each_eviction_and_moves_nobody() {
     let sandbox = Sandbox::example();
     let before = sandbox.data("status --sim -o json");

@@ -18,7 +18,7 @@ fn host() -> String {
 }
 
 /// A node with two GPUs, and a tree for it.
-fn node() -> Sandbox {
+pub(crate) fn node() -> Sandbox {
     let sandbox = Sandbox::empty();
     sandbox.write("REVISION", "r1\n");
     sandbox.write(
@@ -42,25 +42,29 @@ name = "n"
     sandbox
 }
 
+/// What makes a sandbox the node.
+pub(crate) fn settings(sandbox: &Sandbox) -> [(&'static str, String); 6] {
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    [
+        ("SECTILE_SIM", path("fleet.toml")),
+        ("SECTILE_SIM_STATE", path("sim.json")),
+        ("SECTILE_GPUS", "nvml".to_owned()),
+        ("SECTILE_CLUSTER", "none".to_owned()),
+        ("SECTILE_STATE", path("var")),
+        ("SECTILE_NVML_LIBRARY", library().display().to_string()),
+    ]
+}
+
 /// Runs a command on the node, with more settings.
 fn run_with(sandbox: &Sandbox, line: &str, more: &[(&str, &str)]) -> Told {
-    let path = |name: &str| sandbox.path(name).display().to_string();
-    let (fleet, sim, state) = (path("fleet.toml"), path("sim.json"), path("var"));
-    let library = library().display().to_string();
-    let mut env = vec![
-        ("SECTILE_SIM", fleet.as_str()),
-        ("SECTILE_SIM_STATE", sim.as_str()),
-        ("SECTILE_GPUS", "nvml"),
-        ("SECTILE_CLUSTER", "none"),
-        ("SECTILE_STATE", state.as_str()),
-        ("SECTILE_NVML_LIBRARY", library.as_str()),
-    ];
+    let settings = settings(sandbox);
+    let mut env: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     env.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
     env.extend(more.iter().filter(|(_, value)| !value.is_empty()));
     sandbox.run_with(line, &env)
 }
 
-fn run(sandbox: &Sandbox, line: &str) -> Told {
+pub(crate) fn run(sandbox: &Sandbox, line: &str) -> Told {
     run_with(sandbox, line, &[])
 }
 

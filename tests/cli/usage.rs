@@ -6,9 +6,17 @@ use super::sandbox::Sandbox;
 fn wrong_usage_is_64_and_help_is_0() {
     let sandbox = Sandbox::empty();
     let code = |line: &str, env: &[(&str, &str)]| sandbox.run_with(line, env).code;
-    for line in
-        ["", "plam", "plan --shim", "plan -o yaml", "apply --override window", "apply --override protect --reason x"]
-    {
+    for line in [
+        "",
+        "controller --sim",
+        "run --sim",
+        "run --resync 1s",
+        "plam",
+        "plan --shim",
+        "plan -o yaml",
+        "apply --override window",
+        "apply --override protect --reason x",
+    ] {
         assert_eq!(code(line, &[]), 64, "{line}");
     }
     assert_eq!(code("plan", &[("SECTILE_OUTPUT", "yaml")]), 64);
@@ -51,6 +59,8 @@ fn the_help_is_what_the_manual_prints() {
         "driver -h",
         "suspend -h",
         "resume -h",
+        "run -h",
+        "controller -h",
         "completions -h",
     ] {
         // Without a terminal the help would be as wide as clap likes.
@@ -69,6 +79,10 @@ fn what_this_version_cannot_reach_is_an_error_and_no_wrong_usage() {
         "plan --sim --cluster kube --node gpu-a-01 --kubeconfig no-such-file",
         "plan --fleet --cluster kube --kubeconfig no-such-file",
         "plan --sim --cluster none",
+        "suspend --fleet --reason x --kubeconfig no-such-file",
+        "resume --node gpu-* --kubeconfig no-such-file",
+        "controller --kubeconfig no-such-file",
+        "status --fleet --kubeconfig no-such-file",
     ];
     let told = lines.map(|line| {
         let told = sandbox.run(line);

@@ -92,3 +92,15 @@ fn where_there_is_no_tree_that_is_said() {
     assert_eq!(told.code, 1);
     insta::assert_snapshot!(told.stderr);
 }
+
+#[test]
+fn the_trees_of_the_packaged_examples_are_sound() {
+    for example in ["configmap", "four-models"] {
+        let tree = format!("{}/packaging/examples/{example}", env!("CARGO_MANIFEST_DIR"));
+        let told = Sandbox::empty().run(&format!("validate {tree}"));
+        assert!(
+            told.code == 0 && told.stdout.starts_with("The tree is sound: 1 layout and 1 policy files"),
+            "{told:?}"
+        );
+    }
+}

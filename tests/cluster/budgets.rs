@@ -159,7 +159,7 @@ async fn a_workload_is_read_with_how_many_of_its_pods_are_ready() {
             assert_eq!(seen.workloads.len(), 1, "{kind}");
             seen.workloads.remove(0)
         };
-        let WorkloadState { kind: of, namespace, name, replicas, ready, requests } = read(pods(kind, 3)).await;
+        let WorkloadState { kind: of, namespace, name, replicas, ready, requests, .. } = read(pods(kind, 3)).await;
         assert_eq!((of.as_str(), namespace.as_str(), name.as_str()), (kind, "a", "w"));
         assert_eq!((replicas, ready, requests[SLICE]), (3, 3, 1), "{kind}");
         // Its own status is older than its pods: no more are ready than there are.

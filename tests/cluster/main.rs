@@ -7,21 +7,28 @@
 )]
 
 mod access;
+mod applied;
+mod bind;
+mod bind_record;
 mod budgets;
 mod claims;
 mod evict;
 #[path = "../kubelet/mod.rs"]
 mod kubelet;
 mod kubelets;
+mod lease;
 mod nodes;
 mod objects;
 mod pause;
+mod places;
 mod pods;
 mod reach;
 mod requests;
 mod rig;
 mod rights;
+mod rollouts;
 mod server;
+mod stop;
 mod store;
 mod taint;
 mod told;

@@ -1,5 +1,7 @@
 //! Objects as the API server has them, as short as a test wants them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 /// Our node.
@@ -12,6 +14,12 @@ pub(crate) fn node(name: &str) -> Value {
         "spec": {},
         "status": { "conditions": [{ "type": "Ready", "status": "True" }], "allocatable": {} },
     })
+}
+
+/// The budgets' places: holder and text.
+pub(crate) fn budgets(places: &[(&str, &str)]) -> Value {
+    let data: BTreeMap<&str, &str> = places.iter().copied().collect();
+    json!({ "metadata": { "name": "sectile-budgets", "namespace": "sectile" }, "data": data })
 }
 
 /// Our node with these labels.

@@ -14,7 +14,8 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::store::{KINDS, Store, Stream};
+use crate::applied::{APPLY, apply};
+use crate::store::{KINDS, Kind, Store, Stream};
 
 /// API group, resource with its subresource, and verb.
 pub(crate) type Right = (String, String, String);
@@ -174,8 +175,17 @@ impl Path {
     }
 }
 
+/// Whether a path lists the kinds of an API version.
+fn is_discovery(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    matches!(parts[..], ["api", _] | ["apis", _, _])
+}
+
 /// What a request takes, as the API server's authorizer sees it.
 pub(crate) fn right(method: &str, uri: &http::Uri) -> Right {
+    if is_discovery(uri.path()) {
+        return (String::new(), String::new(), "get".to_owned());
+    }
     let Path { group, resource, name, sub, .. } = Path::of(uri.path());
     let verb = match method {
         "GET" if name.is_some() => "get",
@@ -268,6 +278,17 @@ impl State {
     }
 
     fn serve(&mut self, request: &Request<String>, verb: &str) -> Response<Stream> {
+        if is_discovery(request.uri().path()) {
+            let api = request.uri().path().trim_start_matches("/apis/").trim_start_matches("/api/");
+            let of = KINDS.iter().filter(|kind| kind.api == api);
+            let plural = |kind: &Kind| json!({ "name": kind.resource(), "kind": kind.name, "namespaced": true });
+            let status = |kind: &Kind| json!({ "name": format!("{}/status", kind.resource()), "kind": kind.name, "namespaced": true });
+            let resources: Vec<Value> = of.flat_map(|kind| [status(kind), plural(kind)]).collect();
+            return match resources.is_empty() {
+                true => refusal(404, "the server could not find the requested resource"),
+                false => reply(200, &json!({ "kind": "APIResourceList", "resources": resources })),
+            };
+        }
         let (path, query) = (Path::of(request.uri().path()), query(request.uri()));
         let body: Value = serde_json::from_str(request.body()).unwrap_or_default();
         let (resource, namespace) = (path.resource.as_str(), path.namespace.as_str());
@@ -282,8 +303,10 @@ impl State {
                 let limit = at("limit").unwrap_or(usize::MAX / 2);
                 let mut page = self.store.list(resource, limit, at("continue").unwrap_or(0));
                 if let Some(field) = query.get("fieldSelector") {
-                    let node = field.strip_prefix("spec.nodeName%3D").unwrap();
-                    page["items"].as_array_mut().unwrap().retain(|pod| pod["spec"]["nodeName"] == *node);
+                    let (field, value) = field.split_once("%3D").unwrap();
+                    let pointer = format!("/{}", field.replace('.', "/"));
+                    let is = |object: &Value| object.pointer(&pointer).is_some_and(|is| is == value);
+                    page["items"].as_array_mut().unwrap().retain(is);
                 }
                 reply(200, &page)
             }
@@ -295,6 +318,14 @@ impl State {
                 Some(object) => reply(200, object),
                 None => refusal(404, &format!("{resource} \"{name}\" not found")),
             },
+            ("patch", None, Some(name)) if request.headers()["content-type"] == APPLY => {
+                let object = self.store.get(resource, namespace, name).cloned();
+                match apply(object, &body, &query["fieldManager"]) {
+                    Ok(made) if dry => reply(200, &made),
+                    Ok(made) => reply(200, &self.store.put(resource, made)),
+                    Err(status) => reply(u16::try_from(status["code"].as_u64().unwrap()).unwrap(), &status),
+                }
+            }
             ("patch", None, Some(name)) => {
                 let Some(object) = self.store.get(resource, namespace, name).cloned() else {
                     return refusal(404, &format!("{resource} \"{name}\" not found"));
@@ -310,9 +341,25 @@ impl State {
                 merge(&mut made, &body);
                 reply(200, &self.store.put(resource, made))
             }
+            ("delete", None, Some(name)) if resource != "pods" => {
+                match self.store.get(resource, namespace, name).cloned() {
+                    Some(object) => {
+                        self.store.remove(resource, namespace, name);
+                        reply(200, &object)
+                    }
+                    None => refusal(404, &format!("{resource} \"{name}\" not found")),
+                }
+            }
             ("delete", None, Some(name)) => self.end(namespace, name, &body, dry, 200),
             ("create", Some("eviction"), Some(name)) => self.end(namespace, name, &body["deleteOptions"], dry, 201),
-            ("create", None, None) => reply(201, &body),
+            ("create", None, None) if resource == "events" => reply(201, &body),
+            ("create", None, None) => {
+                let name = body["metadata"]["name"].as_str().unwrap();
+                match self.store.get(resource, namespace, name) {
+                    Some(_) => refusal(409, &format!("{resource} \"{name}\" already exists")),
+                    None => reply(201, &self.store.put(resource, body)),
+                }
+            }
             other => panic!("{other:?} {resource} is not served"),
         }
     }

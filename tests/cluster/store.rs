@@ -30,15 +30,21 @@ const fn kind(path: &'static str, api: &'static str, name: &'static str) -> Kind
     Kind { path, api, name }
 }
 
-pub(crate) const KINDS: [Kind; 10] = [
+pub(crate) const KINDS: [Kind; 16] = [
     kind("/api/v1/nodes", "v1", "Node"),
     kind("/api/v1/pods", "v1", "Pod"),
+    kind("/api/v1/configmaps", "v1", "ConfigMap"),
+    kind("/apis/coordination.k8s.io/v1/leases", "coordination.k8s.io/v1", "Lease"),
     kind("/apis/policy/v1/poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"),
     kind("/apis/apps/v1/deployments", "apps/v1", "Deployment"),
     kind("/apis/apps/v1/statefulsets", "apps/v1", "StatefulSet"),
     kind("/apis/apps/v1/daemonsets", "apps/v1", "DaemonSet"),
     kind("/apis/apps/v1/replicasets", "apps/v1", "ReplicaSet"),
     kind("/apis/batch/v1/jobs", "batch/v1", "Job"),
+    kind("/apis/batch/v1/cronjobs", "batch/v1", "CronJob"),
+    kind("/apis/ray.io/v1/rayclusters", "ray.io/v1", "RayCluster"),
+    kind("/api/v1/configmaps", "v1", "ConfigMap"),
+    kind("/apis/resource.k8s.io/v1/resourceclaimtemplates", "resource.k8s.io/v1", "ResourceClaimTemplate"),
     kind("/apis/resource.k8s.io/v1/resourceclaims", "resource.k8s.io/v1", "ResourceClaim"),
     kind("/apis/resource.k8s.io/v1/resourceslices", "resource.k8s.io/v1", "ResourceSlice"),
 ];

@@ -1,7 +1,7 @@
 //! What is shown at a node, its labels, and events.
 
 use sectile::model::NodeState;
-use sectile::ports::{Cluster as _, ClusterEvent, Reason, Request, Shown};
+use sectile::ports::{Cluster as _, ClusterEvent, Reason, Shown};
 use serde_json::json;
 
 use crate::objects::{NODE, node};
@@ -11,7 +11,7 @@ use crate::server::Fault;
 const FRESH: &str = "sectile.dev/not-ready";
 
 fn shown(state: NodeState) -> Shown<'static> {
-    Shown { state, revision: "main@1eabc9a", view: Some("{\"gpus\":[]}") }
+    Shown { state, revision: "main@1eabc9a", message: None, view: Some("{\"gpus\":[]}") }
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,6 +28,11 @@ async fn what_is_shown_already_is_not_shown_again() {
     rig.cluster.publish(NODE, &shown(NodeState::Converged)).await.unwrap();
     // No view: what is shown is as good.
     rig.cluster.publish(NODE, &Shown { view: None, ..shown(NodeState::Converged) }).await.unwrap();
+    // Why it fails is told until it goes on.
+    for state in [NodeState::Failed, NodeState::Converged] {
+        let message = (state == NodeState::Failed).then_some("step 3: create 1g.10gb: Insufficient Resources");
+        rig.cluster.publish(NODE, &Shown { message, ..shown(state) }).await.unwrap();
+    }
     rig.cluster.publish(NODE, &Shown { revision: "main@2", ..shown(NodeState::Converged) }).await.unwrap();
     insta::assert_snapshot!(rig.server.transcript());
 }
@@ -91,22 +96,4 @@ async fn an_event_that_is_refused_is_an_error() {
         rig.server.fail("/events", 1, fault);
         assert_eq!(rig.cluster.event(&event).await.unwrap_err().transient, transient);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_workload_is_changed() {
-    let rig = Rig::new([("nodes", node(NODE))]);
-    let profile = "1g.10gb".parse().unwrap();
-    let request = Request {
-        kind: "Deployment",
-        namespace: "a",
-        name: "w",
-        container: None,
-        profile,
-        per_replica: 1,
-        strategy: Default::default(),
-    };
-    let error = rig.cluster.bind(&request).await.unwrap_err();
-    assert!(!error.transient);
-    assert_eq!(rig.server.lines(), [""; 0]);
 }

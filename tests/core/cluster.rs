@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sectile::model::Digest;
-use sectile::model::observed::{Known, NodeInCluster, PodPhase};
-use sectile::ports::{Clock, Cluster, Eviction, Port, Removal, Request};
+use sectile::model::observed::{Known, MigStrategy, NodeInCluster, PodPhase};
+use sectile::model::policy::Allocation;
+use sectile::model::{Affinity, Bind, Digest, Object};
+use sectile::ports::{Clock, Cluster, Eviction, Port, Removal};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::lock;
@@ -32,9 +33,25 @@ fn remove(cluster: &SimCluster, name: &str, how: Removal) -> Port<Eviction> {
     ready(cluster.remove_pod("x", name, &uid, how))
 }
 
-fn request<'a>(kind: &'a str, name: &'a str, profile: &str, per_replica: u32) -> Request<'a> {
-    let profile = profile.parse().unwrap();
-    Request { kind, namespace: "x", name, container: None, profile, per_replica, strategy: Default::default() }
+/// What a binding says of a workload.
+fn bind(kind: &str, name: &str, profile: &str, per_replica: u32) -> Bind {
+    let (version, path) = Object::known(kind).unwrap();
+    Bind {
+        binding: name.to_owned(),
+        object: Object {
+            api_version: version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: "x".to_owned(),
+            name: name.to_owned(),
+            path: path.to_owned(),
+        },
+        container: None,
+        profile: profile.parse().unwrap(),
+        per_replica,
+        strategy: MigStrategy::Mixed,
+        allocation: Allocation::DevicePlugin,
+        affinity: Affinity::default(),
+    }
 }
 
 /// Two pods run under a budget.
@@ -194,19 +211,19 @@ fn a_binding_sets_the_template_and_the_workload_rolls() {
     let cluster =
         cluster(&(fleet + &workload("Deployment", "w", 1, "1g.10gb", "") + &workload("Job", "j", 0, "1g.10gb", "")));
     lock(&cluster.world).pass(10_000);
-    ready(cluster.bind(&request("Deployment", "w", "2g.20gb", 1))).unwrap();
+    ready(cluster.bind(&bind("Deployment", "w", "2g.20gb", 1), "r1", false)).unwrap();
     let requests = || ready(cluster.observe()).unwrap().workloads[0].requests.clone();
     assert_eq!(requests(), BTreeMap::from([("nvidia.com/mig-2g.20gb".to_owned(), 1)]));
     assert_eq!(ready(cluster.observe()).unwrap().pods.len(), 2, "it surges");
     lock(&cluster.world).pass(60_000);
     let pods = ready(cluster.observe()).unwrap().pods;
     assert_eq!((pods.len(), pods[0].requests.clone()), (1, requests()));
-    ready(cluster.bind(&request("Deployment", "w", "2g.20gb", 1))).unwrap();
+    ready(cluster.bind(&bind("Deployment", "w", "2g.20gb", 1), "r1", false)).unwrap();
     assert_eq!(ready(cluster.observe()).unwrap().pods, pods, "the same again changes nothing");
-    let code = |kind, name, profile| ready(cluster.bind(&request(kind, name, profile, 1))).unwrap_err().code;
+    let code = |kind, name, profile| ready(cluster.bind(&bind(kind, name, profile, 1), "r1", false)).unwrap_err().code;
     assert_eq!(code("Deployment", "nobody", "1g.10gb"), "404");
     assert_eq!(code("Job", "j", "2g.20gb"), "422");
-    assert_eq!(ready(cluster.bind(&request("Job", "j", "1g.10gb", 1))), Ok(()), "nothing to change");
+    assert_eq!(ready(cluster.bind(&bind("Job", "j", "1g.10gb", 1), "r1", false)), Ok(()), "nothing to change");
 }
 
 #[test]
@@ -220,4 +237,35 @@ fn sleeping_moves_the_clock_and_rounds_up() {
     assert_eq!(clock.now(), now + jiff::SignedDuration::from_millis(2));
     ready(clock.sleep_until(now));
     assert!(clock.now() > now);
+}
+
+#[test]
+fn what_was_there_before_a_binding_comes_back() {
+    let fleet = node("a", &["1g.10gb", "2g.20gb"]) + &workload("Deployment", "w", 1, "1g.10gb", "");
+    let cluster = cluster(&fleet);
+    let asks = || {
+        lock(&cluster.world).pass(60_000);
+        let seen = ready(cluster.observe()).unwrap();
+        (seen.pods[0].requests.clone(), seen.bound.known().unwrap().len(), seen.workloads[0].settled)
+    };
+    let one = |resource: &str| BTreeMap::from([(resource.to_owned(), 1)]);
+    let mut wanted = bind("Deployment", "w", "2g.20gb", 1);
+    // Asking changes nothing.
+    ready(cluster.bind(&wanted, "r1", true)).unwrap();
+    assert_eq!(asks(), (one("nvidia.com/mig-1g.10gb"), 0, true));
+    ready(cluster.bind(&wanted, "r1", false)).unwrap();
+    assert!(!ready(cluster.workload(&wanted.object)).unwrap().unwrap().settled, "its pod is of the old template");
+    assert_eq!(asks(), (one("nvidia.com/mig-2g.20gb"), 1, true));
+    // Nowhere else than it says: the pod is made anew for it, and finds no node there.
+    wanted.affinity.names.insert("b".to_owned());
+    ready(cluster.bind(&wanted, "r2", false)).unwrap();
+    lock(&cluster.world).pass(60_000);
+    let seen = ready(cluster.observe()).unwrap();
+    assert_eq!(seen.pods.iter().filter(|pod| pod.unschedulable.is_some()).count(), 1);
+    let older = ready(cluster.unbind(&wanted, "r1", false)).unwrap_err();
+    assert_eq!(older.to_string(), "the cluster has taken up r2, which is newer than r1: older revision");
+    ready(cluster.unbind(&wanted, "r2", false)).unwrap();
+    assert_eq!(asks(), (one("nvidia.com/mig-1g.10gb"), 0, true));
+    // Once more changes nothing.
+    ready(cluster.unbind(&wanted, "r2", false)).unwrap();
 }

@@ -2,16 +2,17 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sectile::execute::{Machine, Outcome, Ports, at_once, drive};
 use sectile::gpu::Gpus;
 use sectile::model::observed::DeviceFiles;
-use sectile::model::observed::{NodeInCluster, PodPhase, UnitState};
+use sectile::model::observed::{NodeInCluster, PodPhase, Suspension, UnitState, WorkloadState};
 use sectile::model::policy::DO_NOT_DISRUPT;
-use sectile::model::{Digest, ObservedCluster, Pod};
+use sectile::model::{Bind, Digest, Object, ObservedCluster, Place, Places, Pod};
 use sectile::ports::{
-    Clock, Cluster, ClusterEvent, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Request, Shown,
+    Clock, Cluster, ClusterEvent, CommandCall, Eviction, Host, NvmlCode, Port, PortError, Removal, Shown, Version,
 };
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
@@ -129,8 +130,27 @@ impl Cluster for Meddled<SimCluster> {
     async fn remove_pod(&self, namespace: &str, name: &str, uid: &str, how: Removal) -> Port<Eviction> {
         self.inner.remove_pod(namespace, name, uid, how).await
     }
-    async fn bind(&self, request: &Request<'_>) -> Port<()> {
-        self.inner.bind(request).await
+    async fn is_going(&self, node: &str) -> Port<Option<bool>> {
+        self.inner.is_going(node).await
+    }
+    async fn places(&self) -> Port<(Version, Places)> {
+        self.inner.places().await
+    }
+    async fn set_place(&self, version: &Version, holder: &str, place: Option<&Place>) -> Port<bool> {
+        self.call("set_place", self.inner.set_place(version, holder, place)).await
+    }
+
+    async fn stopped(&self, node: &str) -> Port<Option<Suspension>> {
+        self.call("stopped", self.inner.stopped(node)).await
+    }
+    async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {
+        self.inner.workload(object).await
+    }
+    async fn bind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        self.inner.bind(bind, revision, dry_run).await
+    }
+    async fn unbind(&self, bind: &Bind, revision: &str, dry_run: bool) -> Port<()> {
+        self.inner.unbind(bind, revision, dry_run).await
     }
     async fn publish(&self, node: &str, shown: &Shown<'_>) -> Port<()> {
         self.inner.publish(node, shown).await
@@ -149,6 +169,9 @@ struct Eventful {
 impl Clock for Eventful {
     fn now(&self) -> Timestamp {
         self.inner.now()
+    }
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
     }
     async fn sleep_until(&self, then: Timestamp) {
         self.inner.sleep_until(then).await;
@@ -194,6 +217,7 @@ fn carry_out(run: &Run, trouble: Trouble) -> Outcome {
         clock: &clock,
         bindings: &desired.bindings,
         units: &units,
+        turn: None,
     };
     let machine = Machine::new(&plan.nodes[0], desired.nodes["n"].policy.as_ref().unwrap());
     let interrupted = || (trouble.interrupted)(&lock(&run.world).nodes["n"]);

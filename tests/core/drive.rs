@@ -66,6 +66,10 @@ impl Clock for Slow {
         SimClock { world: self.world.clone() }.now()
     }
 
+    fn elapsed(&self) -> Duration {
+        SimClock { world: self.world.clone() }.elapsed()
+    }
+
     async fn sleep_until(&self, then: Timestamp) {
         self.slept.set(self.slept.get() + 1);
         let wait = Duration::try_from(then.duration_since(self.now())).unwrap_or_default();
@@ -111,6 +115,7 @@ async fn slowly(run: &Run, interrupt_after: usize) -> (Outcome, Vec<News>, Vec<R
         clock: &clock,
         bindings: &desired.bindings,
         units: &units,
+        turn: None,
     };
     let machine = Machine::new(&plan.nodes[0], desired.nodes["n"].policy.as_ref().unwrap());
     let interrupted = || records.borrow().len() >= interrupt_after;
@@ -191,6 +196,7 @@ fn unswitched(pending: bool) -> String {
         clock: &clock,
         bindings: &desired.bindings,
         units: &BTreeSet::new(),
+        turn: None,
     };
     let machine = Machine::new(&plan.nodes[0], &Policy::default());
     let mut journal = MemoryJournal::default();

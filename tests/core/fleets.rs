@@ -10,9 +10,9 @@ use sectile::execute::carry::{hold, inputs, recover};
 use sectile::execute::journal::{self, Story, read, story};
 use sectile::execute::{News, Outcome, Picture, Ports, at_once, carry, observe};
 use sectile::gpu::Gpus;
-use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision};
+use sectile::model::{Desired, Digest, Known, NodePlan, Observed, Plan, Revision, StepKind};
 use sectile::plan;
-use sectile::ports::{Clock as _, Cluster as _, Journal, Port, Request};
+use sectile::ports::{Clock as _, Cluster as _, Journal, Port};
 use sectile::sim::clock::SimClock;
 use sectile::sim::cluster::SimCluster;
 use sectile::sim::fault::{Fate, Faulty, Meddler, PortKind, port_of};
@@ -184,6 +184,7 @@ impl Run {
             clock: &clock,
             bindings: &desired.bindings,
             units: &units,
+            turn: None,
         })
     }
 
@@ -250,7 +251,14 @@ impl Run {
                 }
             }
             for step in plan.cluster.steps.iter().filter(|s| s.waits.is_none() && failed.is_empty()) {
-                at_once(self.cluster().bind(&Request::of(&step.kind).unwrap())).unwrap().unwrap();
+                let (cluster, revision) = (self.cluster(), plan.desired.to_string());
+                match &step.kind {
+                    StepKind::BindWorkload { bind, .. } => at_once(cluster.bind(bind, &revision, false)),
+                    StepKind::UnbindWorkload { bind, .. } => at_once(cluster.unbind(bind, &revision, false)),
+                    other => panic!("{other:?}"),
+                }
+                .unwrap()
+                .unwrap();
             }
         }
         let last = plans.last().unwrap();

@@ -74,7 +74,7 @@ fn what_is_no_state() {
         ("a list", b"[]".to_vec()),
         ("no text", b"\xff".to_vec()),
         ("of another kind", b"{\"kind\":\"Pod\\u001b[2J\",\"format_version\":1}".to_vec()),
-        ("newer", whole.replacen("\"format_version\":3", "\"format_version\":4", 1).into_bytes()),
+        ("newer", whole.replacen("\"format_version\":4", "\"format_version\":5", 1).into_bytes()),
         ("without a world", whole.replacen("\"world\"", "\"word\"", 1).into_bytes()),
         ("a word that is unknown", whole.replacen("\"phase\":\"", "\"phase\":\"\\u001b", 1).into_bytes()),
     ] {

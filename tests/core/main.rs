@@ -8,6 +8,7 @@
 )]
 
 mod apply;
+mod bindings;
 mod bombs;
 mod calls;
 mod catalogue;
@@ -25,6 +26,7 @@ mod device_files;
 mod door;
 mod drive;
 mod driver;
+mod election;
 mod export;
 mod faults;
 mod faulty;
@@ -49,6 +51,10 @@ mod old_library;
 mod optimum;
 mod oracle;
 mod places;
+mod places_exhaustive;
+mod places_fleet;
+mod places_sweep;
+mod places_turn;
 mod planner;
 mod policy;
 mod policy_clients;
@@ -65,6 +71,7 @@ mod render;
 mod resolve;
 mod scale;
 mod state;
+mod stop;
 mod story;
 mod strategies;
 mod support;

@@ -33,7 +33,12 @@ pub(crate) fn end(run: &Run, observed: &Observed, plan: &Plan) {
 }
 
 fn suspension() -> Suspension {
-    Suspension { reason: "a test".to_owned(), since: "2026-01-01T00:00:00Z".to_owned(), by: None }
+    Suspension {
+        reason: "a test".to_owned(),
+        since: "2026-01-01T00:00:00Z".to_owned(),
+        by: None,
+        scope: Default::default(),
+    }
 }
 
 pub(crate) fn codes(node: &NodePlan) -> BTreeSet<BlockCode> {

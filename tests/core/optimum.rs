@@ -239,6 +239,7 @@ fn case(
                 profile: held.first().copied().unwrap_or("1g".parse().unwrap()),
                 per_replica: held.len().max(1) as u32 + u32::from(!right),
                 manage: false,
+                affinity: Default::default(),
                 source: source(99),
             })
         }
@@ -278,6 +279,7 @@ fn case(
             revision: Revision { name: None, digest: Digest::of([]) },
             nodes: BTreeMap::from([(NODE.to_owned(), wanted)]),
             bindings,
+            peers: BTreeMap::new(),
             blocked: vec![],
         },
         observed: Observed { nodes: BTreeMap::from([(NODE.to_owned(), node)]), cluster },

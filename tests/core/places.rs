@@ -60,6 +60,7 @@ fn ends(plan: &NodePlan, cluster: &Observed) -> Outcome {
             Command::Done(outcome) => return outcome,
             Command::Wait(_) => panic!("nothing is waited for"),
             Command::Do(Effect::Ask(_)) => Answer::Evicted(Eviction::Accepted),
+            Command::Do(Effect::LookStopped) => Answer::Stopped(None),
             Command::Do(Effect::LookAdmitted) => Answer::Missing(Vec::new()),
             Command::Do(Effect::LookCluster) => Answer::Cluster(Box::new(cluster.cluster.clone())),
             // The eviction is as far as one has to look.

@@ -92,6 +92,7 @@ fn carry_out(run: &Run, fails: Option<CommandPhase>, change: impl Fn(&mut Policy
         clock: &clock,
         bindings: &desired.bindings,
         units: &units,
+        turn: None,
     };
     let mut policy = desired.nodes["n"].policy.clone().unwrap();
     change(Arc::make_mut(&mut policy));

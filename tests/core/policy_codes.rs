@@ -146,7 +146,7 @@ fn scenario(code: BlockCode) -> Option<Plan> {
         }
         "suspended" => bent(&mover().under(""), |observed| {
             let since = "2026-01-01T00:00:00Z".to_owned();
-            let why = Suspension { reason: "racks move".to_owned(), since, by: None };
+            let why = Suspension { reason: "racks move".to_owned(), since, by: None, scope: Default::default() };
             observed.nodes.get_mut("n").unwrap().suspended = Some(why);
         }),
         "failed" => {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sectile::model::Plan;
 use sectile::model::plan::{BlockCode, NodeState};
-use sectile::plan::{check, turns};
+use sectile::model::{Known, Observed, Place, PlaceState, Plan};
+use sectile::plan::{self, check, turns};
 use sectile::sim::lock;
 
 use super::defects::{layout, node, run, stateful};
@@ -166,4 +166,82 @@ fn each_period_holds_one_turn_of_each_node_and_at_any_time_about_its_share_of_no
     // One second is the least, and a whole share is always.
     assert!((0..50).all(|second| turns::turn("n", 1, 5, at(second)).is_none()));
     assert!((0..50).all(|second| turns::turn("n", 7, 100, at(second)).is_none()));
+}
+
+/// The plan of one node as its own agent makes it, which sees of the others what they show.
+fn alone(run: &super::fleets::Run, own: &str, with: impl FnOnce(&mut Observed)) -> Plan {
+    let (mut desired, mut observed, _) = run.plan();
+    observed.nodes.retain(|name, _| name == own);
+    let (own, peers) = std::mem::take(&mut desired.nodes).into_iter().partition(|(name, _)| name == own);
+    (desired.nodes, desired.peers) = (own, peers);
+    with(&mut observed);
+    let plan = plan::plan(&desired, &observed, Timestamp::UNIX_EPOCH);
+    assert_eq!(check::check(&desired, &observed, &plan), []);
+    // Whoever is let go all the same is caught.
+    let mut wrong = plan.clone();
+    let held = wrong.nodes[0].steps.iter_mut().filter(|step| step.waits == Some(BlockCode::Budget));
+    let held = held.map(|step| step.waits = None).count();
+    assert!(held == 0 || !check::check(&desired, &observed, &wrong).is_empty(), "nobody says that it goes too early");
+    plan
+}
+
+fn waits(plan: &Plan) -> Option<&str> {
+    plan.nodes[0].waiting.first().map(|block| block.message.as_str())
+}
+
+fn three(policy: &str) -> super::fleets::Run {
+    let names = ["n1", "n2", "n3"];
+    let fleet: String = names.iter().map(|name| node(name, &["0:2g.20gb"])).collect();
+    run(&fleet, &names.map(|name| layout(name, &["2g.20gb 1g.10gb"])), policy)
+}
+
+#[test]
+fn a_nodes_own_plan_waits_for_peers_that_are_under_way_or_have_failed() {
+    let run = three("[budget]\nmax_nodes = \"50%\"\n");
+    assert_eq!(waits(&alone(&run, "n3", |_| {})), None);
+    let full = Some("of the 3 nodes of policies/p.toml:1, 1 may change at once");
+    let taint = |observed: &mut Observed| observed.cluster.peers.get_mut("n1").unwrap().tainted = true;
+    assert_eq!(waits(&alone(&run, "n3", taint)), full);
+    // It counts no more where a place is only held: whether its holder lives is found out when a turn is taken.
+    let place = |state| Place {
+        run: String::new(),
+        renewals: 0,
+        lease_s: 60,
+        state,
+        over: BTreeSet::new(),
+        nodes: 1,
+        pods: 0,
+        reserved: Default::default(),
+        revision: String::new(),
+        since: String::new(),
+    };
+    let has = |state| {
+        move |observed: &mut Observed| {
+            observed.cluster.places = Known::Known([("n1".to_owned(), Known::Known(place(state)))].into());
+        }
+    };
+    assert_eq!(waits(&alone(&run, "n3", has(PlaceState::Held))), None);
+    assert_eq!(waits(&alone(&run, "n3", has(PlaceState::Failed))), full);
+    // The place of the node that failed is its own.
+    assert_eq!(waits(&alone(&run, "n1", has(PlaceState::Failed))), None);
+}
+
+#[test]
+fn a_nodes_own_plan_waits_for_canaries_that_show_another_tree_or_have_failed() {
+    let run = three("[budget]\ncanary = 1\n");
+    let tree = run.plan().0.revision.to_string();
+    let shows = |state, revision: &str| {
+        let revision = Some(revision.to_owned());
+        move |observed: &mut Observed| {
+            let peer = observed.cluster.peers.get_mut("n1").unwrap();
+            (peer.state, peer.revision) = (state, revision.clone());
+        }
+    };
+    let says = |text: &str| Some(format!("canary n1 converges first, and {text}"));
+    let plan = |with: &dyn Fn(&mut Observed)| waits(&alone(&run, "n3", with)).map(str::to_owned);
+    assert_eq!(plan(&|_| {}), says("has not told yet how it stands"));
+    assert_eq!(plan(&shows(Some(NodeState::Converged), "old")), says("is still at old"));
+    assert_eq!(plan(&shows(Some(NodeState::Failed), &tree)), says("is failed"));
+    assert_eq!(plan(&shows(Some(NodeState::Converged), &tree)), None);
+    assert_eq!(waits(&alone(&run, "n1", |_| {})), None);
 }

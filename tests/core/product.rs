@@ -187,6 +187,7 @@ impl House {
                     clock: &clock,
                     bindings: &desired.bindings,
                     units: &units,
+                    turn: None,
                 };
                 let policy = desired.nodes[&node.name].policy.clone().unwrap_or_default();
                 let mut journal = MemoryJournal::default();

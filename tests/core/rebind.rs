@@ -46,3 +46,32 @@ fn whoever_takes_a_pods_place_asks_for_what_its_workload_asks_for_by_now() {
     assert!(words(only(&plan)).contains(&"evict_pod"));
     assert_eq!(sectile::plan::check::check(&desired, &observed, &plan), []);
 }
+
+#[test]
+fn a_canary_that_waited_for_its_binding_and_the_binding_for_the_others_waited_for_ever() {
+    let cut = "0:1g.10gb:pod:x/w-0 4:3g.40gb";
+    let fleet =
+        node("a", &[cut]) + &node("b", &["0:1g.10gb 4:3g.40gb"]) + &workload("Deployment", "w", 1, "1g.10gb", "");
+    let tree = "nodes = [\"*\"]\n[[gpu]]\ninstances = [{ profile = \"2g.20gb\", start = 0 }, { profile = \"3g.40gb\", start = 4 }]\n";
+    let scene = run(&fleet, &[tree.to_owned() + &managed("Deployment", "w", "2g.20gb")], "[budget]\ncanary = 1\n");
+    let plan = scene.plan().2;
+    assert!(plan.nodes[1].steps.iter().all(|step| step.waits == Some(BlockCode::Budget)), "{:?}", plan.nodes[1].steps);
+    assert_eq!(plan.cluster.steps.iter().map(|step| step.waits).collect::<Vec<_>>(), [None]);
+    let ended = scene.apply();
+    assert!(ended.plans.last().unwrap().nodes.iter().all(|node| node.state == NodeState::Converged));
+}
+
+#[test]
+fn a_workload_that_claims_what_its_binding_says_was_waited_for_for_ever() {
+    let fleet = node("n", &["0:1g.10gb:pod:x/w-a"]) + &workload("Deployment", "w", 1, "1g.10gb", "");
+    let scene = run(&fleet, &[layout("n", &["7g.80gb"]) + &managed("Deployment", "w", "7g.80gb")], "");
+    let (desired, mut observed, plan) = scene.plan();
+    assert!(only(&plan).waiting.iter().any(|block| block.code == BlockCode::Rebind));
+    let StepKind::BindWorkload { bind, .. } = plan.cluster.steps[0].kind.clone() else { panic!() };
+    let claim = sectile::model::Bind { allocation: sectile::model::policy::Allocation::Dra, ..*bind };
+    observed.cluster.workloads[0].requests.clear();
+    observed.cluster.workloads[0].claims = [claim.claim_template().unwrap()].into();
+    let plan = sectile::plan::plan(&desired, &observed, "2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!((only(&plan).waiting.len(), only(&plan).blocked.len()), (0, 0), "{:?}", only(&plan).waiting);
+    assert!(words(only(&plan)).contains(&"evict_pod"));
+}

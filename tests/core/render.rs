@@ -7,7 +7,7 @@ use sectile::model::desired::{DesiredNode, Goal, GpuGoal, Wanted};
 use sectile::model::observed::DeviceFiles;
 use sectile::model::observed::{ComputeInstance, NodeInCluster, UnitState};
 use sectile::model::plan::*;
-use sectile::model::policy::ClientRef;
+use sectile::model::policy::{Allocation, ClientRef};
 use sectile::model::*;
 use sectile::render::{self, Names, Style};
 
@@ -341,6 +341,21 @@ fn nothing_to_do_is_a_line_for_each_node_and_one_for_all() {
     insta::assert_snapshot!(text(&plan));
 }
 
+fn bind(affinity: Affinity) -> Bind {
+    let (name, path) = ("llama-chat".to_owned(), "spec.template".to_owned());
+    let (api_version, kind, namespace) = ("apps/v1".to_owned(), "Deployment".to_owned(), "inference".to_owned());
+    Bind {
+        binding: name.clone(),
+        object: Object { api_version, kind, namespace, name, path },
+        container: None,
+        profile: profile("3g.40gb"),
+        per_replica: 2,
+        strategy: Default::default(),
+        allocation: Allocation::DevicePlugin,
+        affinity,
+    }
+}
+
 #[test]
 fn every_kind_of_step_is_a_sentence() {
     let names = Names::of(&example().nodes[0]);
@@ -390,19 +405,23 @@ fn every_kind_of_step_is_a_sentence() {
         },
         StepKind::SetMigMode { gpu: GPU_1.into(), enabled: true },
         StepKind::ResetGpu { gpu: GPU_1.into() },
+        StepKind::BindWorkload { bind: Box::new(bind(Affinity::default())), timeout_s: 900 },
         StepKind::BindWorkload {
-            strategy: Default::default(),
-            binding: "llama-chat".into(),
-            workload_kind: "Deployment".into(),
-            namespace: "inference".into(),
-            name: "llama-chat".into(),
-            container: None,
-            profile: profile("3g.40gb"),
-            per_replica: 2,
+            bind: Box::new(Bind {
+                container: Some("server".into()),
+                per_replica: 1,
+                allocation: Allocation::Dra,
+                ..bind(Affinity {
+                    labels: [("pool".to_owned(), "inference".to_owned())].into(),
+                    names: ["gpu-a-01", "gpu-a-02"].map(str::to_owned).into(),
+                })
+            }),
+            timeout_s: 900,
         },
+        StepKind::UnbindWorkload { bind: Box::new(bind(Affinity::default())), timeout_s: 900 },
     ];
     let told: BTreeSet<&str> = kinds.iter().map(StepKind::word).collect();
-    assert_eq!(told.len(), 20, "a new kind of step wants its sentence here");
+    assert_eq!(told.len(), 21, "a new kind of step wants its sentence here");
     let sentences: Vec<String> =
         kinds.iter().map(|kind| format!("{:<16} {}", kind.word(), render::step(kind, &names))).collect();
     insta::assert_snapshot!(sentences.join("\n"));
@@ -498,7 +517,13 @@ fn desire(plan: &Plan) -> Desired {
         };
         (node.name.clone(), desired)
     });
-    Desired { revision: plan.desired.clone(), nodes: nodes.collect(), bindings: vec![], blocked: vec![] }
+    Desired {
+        revision: plan.desired.clone(),
+        nodes: nodes.collect(),
+        bindings: vec![],
+        peers: Default::default(),
+        blocked: vec![],
+    }
 }
 
 #[test]

@@ -85,9 +85,9 @@ fn a_foreign_file_and_a_newer_state_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let whole = saved(&path);
-    std::fs::write(&path, whole.replacen("\"format_version\":3", "\"format_version\":4", 1)).unwrap();
+    std::fs::write(&path, whole.replacen("\"format_version\":4", "\"format_version\":5", 1)).unwrap();
     let error = open(&path).unwrap_err();
-    assert!(matches!(error, StateError::Newer { version: 4, .. }), "{error}");
+    assert!(matches!(error, StateError::Newer { version: 5, .. }), "{error}");
     assert_eq!(error.hint(), Some("upgrade sectile; --sim-fresh starts over"));
     for foreign in ["{}", "[]", "{\"kind\":\"Pod\",\"format_version\":1}", "name = 1"] {
         std::fs::write(&path, foreign).unwrap();
@@ -170,7 +170,7 @@ fn a_field_that_an_older_program_did_not_know_was_gone_after_its_next_write() {
 }
 
 #[test]
-fn a_state_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
+fn a_state_of_version_1_is_read_and_goes_on_as_one_of_version_4() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let mut state = full(&path);
@@ -185,7 +185,7 @@ fn a_state_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
     assert_eq!(*lock(&read.shared()), without);
     assert!(!read.fresh(), "what lies beside it is its own");
     read.save().unwrap();
-    assert!(std::fs::read_to_string(&path).unwrap().contains("\"format_version\":3"));
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"format_version\":4"));
 }
 
 #[test]

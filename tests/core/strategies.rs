@@ -205,16 +205,18 @@ fn units_are_given_what_they_are_bound_to() {
 #[test]
 fn a_binding_is_met_by_what_the_strategy_calls_its_profile() {
     let fleet = |workload: &str| under("single", "n", &["0:1g.10gb 1:1g.10gb"]) + workload;
-    let tree = [layout("n", &["1g.10gb 1g.10gb"]) + &managed("Deployment", "w", "1g.10gb")];
+    // On whichever node.
+    let all = layout("n", &["1g.10gb 1g.10gb"]).replace("nodes = [\"n\"]", "nodes = [\"*\"]");
+    let tree = [all + &managed("Deployment", "w", "1g.10gb")];
     let met = run(&fleet(&deployment("w", 1)), &tree, "").plan().2;
     assert!(met.cluster.bindings[0].matches && met.cluster.steps.is_empty());
     let unmet = deployment("w", 1).replace("resource = \"nvidia.com/gpu\"", "profile = \"1g.10gb\"");
     let unmet = run(&fleet(&unmet), &tree, "");
     let plan = unmet.plan().2;
-    assert!(matches!(&plan.cluster.steps[0].kind, StepKind::BindWorkload { strategy: MigStrategy::Single, .. }));
-    let request = sectile::ports::Request::of(&plan.cluster.steps[0].kind).unwrap();
-    let bind = sectile::ports::Cluster::bind;
-    sectile::execute::at_once(bind(&unmet.cluster(), &request)).unwrap().unwrap();
+    let StepKind::BindWorkload { bind, .. } = &plan.cluster.steps[0].kind else { panic!("{plan:?}") };
+    assert_eq!(bind.strategy, MigStrategy::Single);
+    let call = sectile::ports::Cluster::bind;
+    sectile::execute::at_once(call(&unmet.cluster(), bind, "r1", false)).unwrap().unwrap();
     assert!(unmet.plan().2.cluster.bindings[0].matches);
 }
 

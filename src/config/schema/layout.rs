@@ -52,7 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> LayoutFile {
         });
     }
     let gpus = tables.iter().filter_map(|fields| gpu(reader, fields)).collect();
-    let workloads = workload::read(reader, &root);
+    let workloads = workload::read(reader, &root, &selector);
     if !root.has("gpu") && !root.has("workload") {
         let help = "add a [[gpu]] or a [[workload]], or remove the file";
         reader.warn(Code::EmptyFile, "this file has neither a [[gpu]] nor a [[workload]]", help);

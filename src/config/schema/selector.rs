@@ -43,6 +43,14 @@ impl Pattern {
         }
     }
 
+    /// Whether a name is one of those.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Pattern::Literal(text) => text == name,
+            Pattern::Glob { matcher, .. } => matcher.is_match(name),
+        }
+    }
+
     /// What stands before the first wildcard: every name that it matches begins so (but for the case, where that does
     /// not count).
     pub fn beginning(&self) -> &str {

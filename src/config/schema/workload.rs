@@ -1,15 +1,17 @@
 //! A `[[workload]]`: who gets which instances.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::At;
 use super::layout;
 use super::reader::{Fields, Node, Reader, Reason, nearest};
-use super::selector::{self, NodeSelector};
+use super::selector::{self, NodePattern, NodeSelector};
 use super::values;
 use crate::config::diagnostic::Code;
-use crate::model::{Binding, Target};
+use crate::config::precedence::every;
+use crate::model::{Affinity, Binding, Object, Target};
 
 /// A `[[workload]]`.
 #[derive(Clone, Debug)]
@@ -28,18 +30,16 @@ const WORKLOAD: [&str; 9] =
     ["name", "kubernetes", "systemd", "command", "profile", "per_replica", "manage", "nodes", "labels"];
 const TARGETS: [&str; 3] = ["kubernetes", "systemd", "command"];
 
-/// The kinds whose pod template Sectile knows.
-const KINDS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
-
 /// What CUDA reads.
 const DEFAULT_ENV: &str = "CUDA_VISIBLE_DEVICES";
 
-pub(super) fn read(reader: &mut Reader<'_>, root: &Fields<'_, '_>) -> Vec<WorkloadEntry> {
+/// The bindings of a file that speaks of these nodes.
+pub(super) fn read(reader: &mut Reader<'_>, root: &Fields<'_, '_>, file: &NodeSelector) -> Vec<WorkloadEntry> {
     let tables = reader.tables(root, "workload", "[[workload]]", &WORKLOAD);
-    tables.iter().filter_map(|fields| workload(reader, fields)).collect()
+    tables.iter().filter_map(|fields| workload(reader, fields, file)).collect()
 }
 
-fn workload(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<WorkloadEntry> {
+fn workload(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, file: &NodeSelector) -> Option<WorkloadEntry> {
     let name =
         reader.required(fields, "name", "\"llama-chat\"").and_then(|node| reader.parsed(node, "`name`", plain_name));
     let profile = reader.required(fields, "profile", "\"3g.40gb\"").and_then(|node| layout::profile(reader, node));
@@ -65,12 +65,23 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<Workload
             d.label("units and commands are always handed their instances").help("remove `manage`")
         });
     }
+    let managed = manage.as_ref().is_some_and(|manage| manage.value);
     let target = match (fields.get("kubernetes"), fields.get("systemd"), fields.get("command")) {
-        (Some(node), ..) => kubernetes(reader, node),
+        (Some(node), ..) => kubernetes(reader, node, managed),
         (None, Some(node), _) => systemd(reader, node),
         (None, None, Some(node)) => command(reader, node),
         (None, None, None) => None,
     };
+    let mut place = Affinity::default();
+    if managed && fields.get("kubernetes").is_some() {
+        match affinity(file, &selector) {
+            Ok(affinity) => place = affinity,
+            Err((label, help)) => {
+                let message = "`manage = true` needs nodes that a scheduler can be told";
+                reader.report(Code::Contradiction, fields.span_of("manage"), message, |d| d.label(label).help(help));
+            }
+        }
+    }
     let (name, profile) = (name?, profile?);
     let source = reader.at(fields.span.clone(), ()).source(reader.file());
     let binding = Binding {
@@ -78,14 +89,18 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<Workload
         target: target?,
         profile: profile.value,
         per_replica: per_replica?,
-        manage: manage.is_some_and(|manage| manage.value),
+        manage: managed,
+        affinity: place,
         source,
     };
     Some(WorkloadEntry { binding: Arc::new(binding), selector, name: name.span, profile: profile.span })
 }
 
-fn kubernetes(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Target> {
-    let fields = reader.table(node, "`kubernetes`", &["kind", "namespace", "name", "container"])?;
+fn kubernetes(reader: &mut Reader<'_>, node: &Node<'_>, manage: bool) -> Option<Target> {
+    let keys = ["kind", "namespace", "name", "container", "api_version", "path"];
+    let fields = reader.table(node, "`kubernetes`", &keys)?;
+    let other = fields.has("api_version");
+    let kind = if other { any_kind } else { known_kind };
     let mut word = |key: &str, example: &str, parse: fn(&str) -> Result<String, Reason>| {
         let node = reader.required(&fields, key, example)?;
         Some(reader.parsed(node, &format!("`{key}`"), parse)?.value)
@@ -93,12 +108,79 @@ fn kubernetes(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Target> {
     let kind = word("kind", "\"Deployment\"", kind);
     let namespace = word("namespace", "\"inference\"", object_name);
     let name = word("name", "\"llama-chat\"", object_name);
-    let container = match fields.get("container") {
-        Some(node) => Some(reader.parsed(node, "`container`", object_name)?.value),
-        None => None,
+    let api_version = if other { word("api_version", "\"ray.io/v1\"", api_version) } else { Some(String::new()) };
+    let mut optional = |key: &str, parse: fn(&str) -> Result<String, Reason>| match fields.get(key) {
+        Some(node) => Some(Some(reader.parsed(node, &format!("`{key}`"), parse)?.value)),
+        None => Some(None),
     };
-    Some(Target::Kubernetes { kind: kind?, namespace: namespace?, name: name?, container })
+    let (container, path) = (optional("container", object_name), optional("path", template_path));
+    let (kind, given, path) = (kind?, api_version?, path?);
+    let known = Object::known(&kind).filter(|(version, _)| !other || *version == given);
+    let api_version = known.map_or(given, |(version, _)| version.to_owned());
+    let path = path.or_else(|| known.map(|(_, path)| path.to_owned()));
+    if path.is_none() && manage {
+        reader.report(
+            Code::MissingKey,
+            fields.span.clone(),
+            "`kubernetes` does not say where the pod template is",
+            |d| {
+                d.label(format!("{kind} of {api_version} is not known here"))
+                    .help("add where it stands in the object: path = \"spec.headGroupSpec.template\"")
+            },
+        );
+        return None;
+    }
+    let path = path.unwrap_or_default();
+    let object = Object { api_version, kind, namespace: namespace?, name: name?, path };
+    Some(Target::Kubernetes { object, container: container? })
 }
+
+/// Where a managed workload's pods may run: what its file and its entry say, as far as a scheduler can be told. It knows
+/// labels and names, but no globs.
+fn affinity(file: &NodeSelector, entry: &NodeSelector) -> Result<Affinity, (&'static str, &'static str)> {
+    let mut labels = file.labels.clone();
+    for (key, value) in &entry.labels {
+        if labels.insert(key.clone(), value.clone()).is_some_and(|other| other != *value) {
+            return Err(NOWHERE);
+        }
+    }
+    let patterns = |selector: &NodeSelector| -> Vec<NodePattern> {
+        let all = selector.nodes.iter().flatten().map(|at| at.value.clone()).collect::<Vec<_>>();
+        if all.iter().any(|pattern| every(pattern.text())) { Vec::new() } else { all }
+    };
+    let names = |patterns: &[NodePattern]| -> Option<BTreeSet<String>> {
+        let literal = |pattern: &NodePattern| match pattern {
+            NodePattern::Literal(name) => Some(name.clone()),
+            NodePattern::Glob { .. } => None,
+        };
+        patterns.iter().map(literal).collect()
+    };
+    let (file, entry) = (patterns(file), patterns(entry));
+    let matched = |names: BTreeSet<String>, others: &[NodePattern]| -> BTreeSet<String> {
+        let matches = |name: &String| match others {
+            [] => true,
+            others => others.iter().any(|pattern| pattern.matches(name)),
+        };
+        names.into_iter().filter(matches).collect()
+    };
+    let names = match (names(&file), names(&entry)) {
+        _ if file.is_empty() && entry.is_empty() => return Ok(Affinity { labels, names: BTreeSet::new() }),
+        (_, Some(names)) if !entry.is_empty() => matched(names, &file),
+        (Some(names), _) if !file.is_empty() => matched(names, &entry),
+        // The labels alone tell: they are what whoever wrote them selects by.
+        _ if !labels.is_empty() => return Ok(Affinity { labels, names: BTreeSet::new() }),
+        _ => return Err(GLOB),
+    };
+    if names.is_empty() { Err(NOWHERE) } else { Ok(Affinity { labels, names }) }
+}
+
+/// What is wrong, and the way out.
+const NOWHERE: (&str, &str) =
+    ("its file and its entry have no node in common", "let them agree, or leave one of the two out");
+const GLOB: (&str, &str) = (
+    "no scheduler can be told to keep its pods on nodes of a glob",
+    "select by `labels` too, name the nodes, or set `manage = false`",
+);
 
 fn systemd(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Target> {
     let fields = reader.table(node, "`systemd`", &["unit", "env"])?;
@@ -126,15 +208,44 @@ fn command(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Target> {
     Some(Target::Command { drain: drain?, drained: drained?, resume: resume?, ready: ready? })
 }
 
-fn kind(text: &str) -> Result<String, Reason> {
-    if KINDS.contains(&text) {
+fn known_kind(text: &str) -> Result<String, Reason> {
+    let kinds = Object::kinds();
+    if kinds.contains(&text) {
         return Ok(text.to_owned());
     }
-    let help = match nearest(text, KINDS) {
+    let help = match nearest(text, kinds) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("the kinds are {}", KINDS.join(", ")),
+        None => format!("the kinds are {}; any other needs `api_version` and `path`", kinds.join(", ")),
     };
     Err(Reason::new("not a kind with a pod template that Sectile knows").help(help))
+}
+
+fn any_kind(text: &str) -> Result<String, Reason> {
+    let begins = text.chars().next().is_some_and(|c| c.is_ascii_uppercase());
+    match begins && text.len() < 64 && text.chars().all(|c| c.is_ascii_alphanumeric()) {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::new("not a kind").help("a kind is such as \"RayCluster\"")),
+    }
+}
+
+fn api_version(text: &str) -> Result<String, Reason> {
+    let version = |text: &str| text.starts_with('v') && text.chars().all(|c| c.is_ascii_alphanumeric());
+    let fits = match text.split_once('/') {
+        Some((group, of)) => object_name(group).is_ok() && version(of),
+        None => version(text),
+    };
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::new("not an API version").help("group and version, such as \"ray.io/v1\"")),
+    }
+}
+
+fn template_path(text: &str) -> Result<String, Reason> {
+    let key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    match text.len() < 254 && text.split('.').all(key) {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::new("not a path").help("keys with dots between them: \"spec.headGroupSpec.template\"")),
+    }
 }
 
 /// A unit's name with its suffix.

@@ -1,6 +1,8 @@
 //! What is held back is left alone, and what is suspended waits.
 
+use crate::model::observed::Owner;
 use crate::model::plan::{NodeState, StepKind};
+use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan, memory};
 
 use super::{Findings, Invariant};
@@ -11,11 +13,30 @@ pub(super) fn cluster(desired: &Desired, observed: &Observed, plan: &Plan, found
         if !desired.blocked.is_empty() {
             found.add(Invariant::Held, Some(step.id), "the tree is held back");
         }
-        let StepKind::BindWorkload { binding, .. } = &step.kind else { continue };
-        let on = |node: &DesiredNode| node.bindings.iter().any(|b| b.name == *binding);
-        let mut covered = desired.nodes.values().filter(|node| on(node));
+        // What is bound disturbs pods where the binding holds, what is taken back where they run.
+        let mut covered: Vec<&DesiredNode> = match &step.kind {
+            StepKind::BindWorkload { bind, .. } => {
+                let on = |node: &&DesiredNode| node.bindings.iter().any(|b| b.name == bind.binding);
+                desired.nodes.values().filter(on).collect()
+            }
+            StepKind::UnbindWorkload { bind, .. } => {
+                let of = |o: &Owner| o.kind == bind.object.kind && o.name == bind.object.name;
+                let pods = observed.cluster.pods.iter().filter(|pod| pod.namespace == bind.object.namespace);
+                let pods = pods.filter(|pod| pod.owner.as_ref().is_some_and(of));
+                pods.filter_map(|pod| desired.nodes.get(pod.node.as_ref()?)).collect()
+            }
+            _ => continue,
+        };
+        let mode = |node: &DesiredNode| node.policy.as_ref().map(|policy| policy.mode);
+        if step.waits.is_none() && covered.iter().any(|node| mode(node) != Some(ApplyMode::Auto)) {
+            found.add(
+                Invariant::Waits,
+                Some(step.id),
+                "it disturbs pods of a node whose policy says that it must wait",
+            );
+        }
         let suspended = |node: &DesiredNode| observed.nodes.get(&node.node).is_some_and(|n| n.suspended.is_some());
-        if step.waits.is_none() && covered.any(suspended) {
+        if step.waits.is_none() && covered.drain(..).any(suspended) {
             found.add(Invariant::Waits, Some(step.id), "it disturbs pods of a node that is suspended");
         }
     }

@@ -3,6 +3,7 @@
 //! It runs on every plan before the plan is shown or carried out. `walk` carries the steps out on paper and looks at
 //! every prefix; `goal` looks at where they lead, and `key` whether less would have done.
 
+mod bindings;
 mod closure;
 mod devices;
 mod goal;
@@ -17,7 +18,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::parallel;
-use crate::model::plan::{BlockCode, Scope, Step, StepKind, Summary};
+use crate::model::plan::{BlockCode, Step, Summary};
 use crate::model::policy::ApplyMode;
 use crate::model::{Desired, DesiredNode, NodePlan, Observed, ObservedNode, Plan};
 
@@ -88,13 +89,8 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violati
     if names != desired.nodes.keys().collect::<Vec<_>>() {
         found.add(Invariant::Foreign, None, "the plan's nodes are not those that the tree was resolved for");
     }
-    for step in &plan.cluster.steps {
-        let bound = matches!(&step.kind, StepKind::BindWorkload { binding, .. }
-            if desired.bindings.iter().any(|b| b.name == *binding && b.manage));
-        if step.scope != Scope::Cluster || !bound {
-            found.add(Invariant::Foreign, Some(step.id), "it is no step of the cluster's");
-        }
-    }
+    order(&plan.cluster.steps, &mut found);
+    bindings::check(desired, observed, plan, &mut found);
     guards::cluster(desired, observed, plan, &mut found);
     if plan.summary != sums(plan) {
         found.add(Invariant::Sums, None, "the summary does not count what the nodes list");

@@ -297,7 +297,9 @@ impl<'a> Walk<'a, '_> {
                 }
             }
             StepKind::RefreshDevices { .. } => {}
-            StepKind::BindWorkload { .. } => self.add(Invariant::Foreign, step, "it belongs to the cluster"),
+            StepKind::BindWorkload { .. } | StepKind::UnbindWorkload { .. } => {
+                self.add(Invariant::Foreign, step, "it belongs to the cluster");
+            }
         }
     }
 

@@ -1,16 +1,17 @@
 //! Each port once more, where every call first asks what is to become of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Fate, HANG_MS, nvml, port_error};
 use crate::model::observed::DeviceFiles;
-use crate::model::observed::{NodeInCluster, UnitState};
-use crate::model::{Digest, ObservedCluster, Placement, Pod};
+use crate::model::observed::{NodeInCluster, Suspension, UnitState, WorkloadState};
+use crate::model::{Bind, Digest, Object, ObservedCluster, Place, Placement, Places, Pod};
 use crate::ports::{
     Ci, CiInfo, CiProfileInfo, Clock, Cluster, ClusterEvent, CommandCall, Device, Driver, Eviction, Gi, GiInfo,
-    GiProfileInfo, Host, Journal, Nvml, NvmlCode, Port, ProcessInfo, Removal, Request, Shown,
+    GiProfileInfo, Host, Journal, Nvml, NvmlCode, Port, ProcessInfo, Removal, Shown, Version,
 };
 use crate::sim::{Shared, lock};
 
@@ -149,7 +150,13 @@ asynchronous! {
         fn set_clients_paused(node: &str, plan: Option<&Digest>) -> ();
         fn restart_clients(node: &str) -> ();
         fn remove_pod(namespace: &str, name: &str, uid: &str, how: Removal) -> Eviction;
-        fn bind(request: &Request<'_>) -> ();
+        fn is_going(node: &str) -> Option<bool>;
+        fn places() -> (Version, Places);
+        fn set_place(version: &Version, holder: &str, place: Option<&Place>) -> bool;
+        fn stopped(node: &str) -> Option<Suspension>;
+        fn workload(object: &Object) -> Option<WorkloadState>;
+        fn bind(bind: &Bind, revision: &str, dry_run: bool) -> ();
+        fn unbind(bind: &Bind, revision: &str, dry_run: bool) -> ();
         fn publish(node: &str, shown: &Shown<'_>) -> ();
         fn event(event: &ClusterEvent<'_>) -> ();
     }
@@ -203,6 +210,10 @@ pub(super) const CLOCK: &[&str] = &["sleep_until"];
 impl<T: Clock, M: Meddler> Clock for Faulty<T, M> {
     fn now(&self) -> Timestamp {
         self.inner.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
     }
 
     /// A clock can only be late: whoever sleeps wakes so many seconds behind the time.

@@ -276,6 +276,7 @@ fn workload<'a>(value: &'a Spanned<DeValue<'a>>, out: &mut Problems) -> Option<A
         resource,
         labels,
         node_selector,
+        affinity: Default::default(),
         start_s,
         grace_period_s,
     };

@@ -1,0 +1,279 @@
+//! `sectile controller`: what belongs to no node, done by the one replica that holds the lease.
+
+mod elected;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cluster::KubeCluster;
+use crate::cluster::names::{ACCEPTED, RECORD};
+use crate::config::{NodeFacts, Tree};
+use crate::execute::bind::{Hands, Told, look_at};
+use crate::execute::turn::sweep;
+use crate::execute::{Turn, within};
+use crate::host::clock::{SystemClock, uptime};
+use crate::model::memory::TakenUp;
+use crate::model::plan::BlockCode;
+use crate::model::{Bound, Desired, Digest, Known, Plan, Reserved, Step};
+use crate::plan::places::{Asked, Watch};
+use crate::plan::{guards, turns};
+use crate::ports::{Journal, Port, PortError};
+use crate::render;
+
+use super::apply::watch_signals;
+use super::args::{Global, Service};
+use super::context::{self, Picture};
+use super::current::Current;
+use super::error::{Context as _, Error};
+use super::exit::Exit;
+use super::fleet::is_real_cluster;
+use super::published::{self, Seen};
+use super::this_node::{client, runtime};
+use elected::Lead;
+
+/// As whom it holds a place of the budgets: no node is called so.
+const CONTROLLER: &str = "_controller";
+/// How often the tree is looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(2);
+/// A busy cluster changes all the time, and is not planned more often than this.
+const QUIET: Duration = Duration::from_secs(10);
+/// How soon a signal is seen while nothing is done.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
+
+/// What a controller works with.
+struct Work {
+    kube: Arc<KubeCluster>,
+    lead: Arc<Lead>,
+    stop: Arc<AtomicBool>,
+    tree: Current,
+    /// What was told and still holds.
+    told: BTreeSet<String>,
+    /// What was seen when it was last planned: not again while nothing changes.
+    seen: Option<u64>,
+    /// What it has seen of who holds places of the budgets.
+    watch: RefCell<Watch>,
+}
+
+/// Leads or follows until it is told to stop.
+pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
+    if !is_real_cluster(global) {
+        let error = Error::usage("a simulated cluster needs no controller");
+        return Err(error.hint("`sectile apply --sim` carries out what belongs to no node, too"));
+    }
+    let runtime = runtime()?;
+    let kube = Arc::new(KubeCluster::new(client(global, &runtime)?, None));
+    let stop = watch_signals(Box::new(|| {}))?;
+    let lead = Arc::new(Lead::new(identity()?));
+    // On a thread of its own: a long look must not lose the lease.
+    let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));
+    let (told, seen, watch) = Default::default();
+    let tree = Current::new(args.tree.path());
+    let mut work = Work { kube, lead, stop, tree, told, seen, watch };
+    runtime.block_on(work.until_stopped(args.resync));
+    work.lead.close();
+    runtime.block_on(electing).context(|| "the election ended by itself".to_owned())?;
+    Ok(Exit::Done)
+}
+
+/// A name that no other replica has, nor had in an earlier life.
+fn identity() -> Result<String, Error> {
+    let read = |path: &str| std::fs::read_to_string(path).context(|| format!("{path} can't be read"));
+    let (host, life) = (read("/proc/sys/kernel/hostname")?, read("/proc/sys/kernel/random/uuid")?);
+    Ok(format!("{}_{}", host.trim(), life.trim()))
+}
+
+impl Work {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    async fn until_stopped(&mut self, resync: Duration) {
+        let (mut looked, mut passed) = (None::<Duration>, None::<Duration>);
+        let over = |since: Option<Duration>, span: Duration| since.is_none_or(|at| uptime() >= at.saturating_add(span));
+        while !self.stopped() {
+            let mut due = over(passed, jittered(resync));
+            if over(looked, LOOK) {
+                looked = Some(uptime());
+                due |= self.tree.read();
+                due |= over(passed, QUIET) && self.seen.is_some_and(|seen| seen != self.kube.changes());
+            }
+            // Who begins to lead looks at once.
+            due |= self.seen.is_none();
+            if due && self.lead.leads() {
+                passed = Some(uptime());
+                self.seen = Some(self.kube.changes());
+                self.pass().await;
+            } else if !self.lead.leads() {
+                self.seen = None;
+            }
+            tokio::time::sleep(SLICE).await;
+        }
+    }
+
+    /// Looks at everything, tells what waits and what is blocked, and does what can be done.
+    async fn pass(&mut self) {
+        let mut says = BTreeSet::new();
+        match self.plan().await {
+            Ok(Some(picture)) => {
+                says.extend(standing(&picture.plan));
+                says.extend(self.sweep(&picture).await);
+                self.tell(&says);
+                self.told.extend(says.iter().cloned());
+                says.extend(self.carry_out(&picture).await);
+            }
+            Ok(None) => return,
+            Err(error) => {
+                says.insert(format!("Nothing is done: {}", chain(&error)));
+            }
+        }
+        self.tell(&says);
+        self.told = says;
+    }
+
+    async fn plan(&mut self) -> Result<Option<Picture>, Error> {
+        let Some((tree, _, loaded)) = self.tree.good() else { return Ok(None) };
+        let asked = self.kube.fleet().await;
+        let (mut cluster, nodes) =
+            asked.map_err(|error| Error::failed("the cluster could not be asked").caused_by(error))?;
+        look_at(&*self.kube, tree.bindings(), &mut cluster).await;
+        published::look_at_places(&self.kube, &mut cluster).await;
+        let Seen { observed, silent, .. } = published::seen(cluster, nodes);
+        let silence: BTreeSet<String> = silent.iter().map(|facts| facts.name.clone()).collect();
+        let facts = observed.nodes.values().map(NodeFacts::of).chain(silent).collect();
+        let covered = |desired: &mut Desired| {
+            desired.nodes.retain(|name, node| !silence.contains(name) || node.layout.is_some());
+        };
+        let before = recorded(&observed.cluster.bound, tree);
+        let (name, sum) = (loaded.revision.to_string(), tree.sum());
+        let lost = before.as_ref().is_some_and(|before| guards::removal(before, &sum).is_some());
+        let accepted =
+            lost && self.kube.accepted_removal().await.is_ok_and(|accepted| accepted.as_ref() == Some(&name));
+        let before = before.filter(|_| !accepted);
+        let mut picture = context::weigh(tree, loaded, observed, facts, before.as_ref(), Timestamp::now(), &covered)?;
+        for block in picture.plan.cluster.blocked.iter_mut().filter(|block| block.code == BlockCode::MassRemoval) {
+            let (namespace, object) = RECORD;
+            block.hint = format!(
+                "see whether it is the right tree and whole; `kubectl annotate --overwrite configmap {object} -n \
+                 {namespace} {ACCEPTED}={name}` if that is meant"
+            );
+        }
+        Ok(Some(picture))
+    }
+
+    /// Takes places out whose holders are gone; why not, where it can't.
+    async fn sweep(&self, picture: &Picture) -> Option<String> {
+        let mut watch = self.watch.take();
+        let swept = sweep(&picture.observed.cluster, &mut watch, &*self.kube, &SystemClock).await;
+        self.watch.replace(watch);
+        match swept {
+            Ok(gone) => {
+                gone.iter()
+                    .for_each(|holder| tracing::info!("{holder} is gone, and its place of the budgets with it."));
+                None
+            }
+            Err(error) => Some(format!("The places of the budgets can't be looked after: {error}")),
+        }
+    }
+
+    /// Carries the cluster's steps out, while it leads; what failed.
+    async fn carry_out(&self, picture: &Picture) -> Vec<String> {
+        let Picture { desired, observed, plan } = picture;
+        let (revision, steps) = (plan.desired.to_string(), &plan.cluster.steps);
+        let of = plan.nodes.iter().map(|node| node.fingerprint.0.as_bytes());
+        let hands = Hands { cluster: &*self.kube, clock: &SystemClock, revision: &revision, plan: Digest::of(of) };
+        let sentence = |step: &Step| render::step(&step.kind, &render::Names::default());
+        let mut failed = Vec::new();
+        let mut tell = |told: Told<'_>| match told {
+            Told::Begun(_) => {}
+            Told::Waits(step, why) => tracing::info!("Waiting: {}: {why}", sentence(step)),
+            Told::Done(step) => tracing::info!("Done: {}.", sentence(step)),
+            Told::Failed(step, why) => failed.push(format!("This could not be done: {}: {why}", sentence(step))),
+        };
+        let stops = || self.stopped() || !self.lead.leads();
+        let mut journal = Logged;
+        let carried = hands.carry(steps, &mut journal, &stops, &mut tell);
+        let pods = turns::rolled(steps, observed);
+        let done = if pods == 0 {
+            carried.await
+        } else {
+            // So that nodes count the pods that a rollout takes down.
+            let reserved = Reserved::new();
+            let asked = Asked { node: CONTROLLER, desired, pods, reserved: &reserved, going: false, begun: false };
+            let (now, run) = (Timestamp::now(), format!("{}+{}", self.lead.name(), uptime().as_nanos()));
+            let turn = Turn::new(asked, observed, &self.watch, run, now, true).of_no_node(turns::counting(desired));
+            in_place(&turn, &self.kube, carried).await
+        };
+        if let Err(error) = done {
+            failed.push(error.to_string());
+        }
+        failed
+    }
+
+    /// Tells what was not told already.
+    fn tell(&self, says: &BTreeSet<String>) {
+        says.difference(&self.told).for_each(|new| tracing::warn!("{new}"));
+    }
+}
+
+/// Does something while a place is held.
+async fn in_place<T>(turn: &Turn<'_>, kube: &KubeCluster, done: impl Future<Output = Port<T>>) -> Port<T> {
+    turn.take(kube, &SystemClock).await?;
+    let done = within(done, turn.keep(kube, &SystemClock)).await;
+    // What is not given back expires.
+    let _ = turn.give(kube, &SystemClock, false).await;
+    let lost = || PortError { transient: true, code: "409".to_owned(), message: "the controller's place".to_owned() };
+    done.unwrap_or_else(|| Err(lost()))
+}
+
+/// The journal of who has no disk: the ConfigMap of the bindings tells what was begun, also to the next who leads.
+struct Logged;
+
+impl Journal for Logged {
+    fn append(&mut self, line: &str) -> Port<()> {
+        tracing::debug!("{line}");
+        Ok(())
+    }
+
+    fn lines(&self) -> Port<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn clear(&mut self) -> Port<()> {
+        Ok(())
+    }
+}
+
+/// What the last tree bound, as the cluster remembers it: also whoever leads only now must not take most of that back.
+fn recorded(bound: &Known<Vec<Bound>>, tree: &Tree) -> Option<TakenUp> {
+    let bindings: BTreeSet<String> = bound.known()?.iter().map(|bound| bound.bind.binding.clone()).collect();
+    Some(TakenUp { bindings, layouts: 0, ..tree.sum() })
+}
+
+/// What waits, is blocked or deserves a look among what belongs to no node.
+fn standing(plan: &Plan) -> Vec<String> {
+    let cluster = &plan.cluster;
+    let blocked =
+        cluster.blocked.iter().map(|b| format!("Blocked ({}): {}: {} ({})", b.code, b.object, b.message, b.hint));
+    let waits = cluster.steps.iter().filter_map(|step| {
+        let sentence = render::step(&step.kind, &render::Names::default());
+        Some(format!("This waits ({}): {sentence}", step.waits?))
+    });
+    blocked.chain(waits).chain(cluster.warnings.iter().cloned()).collect()
+}
+
+/// An error with its causes, within a line.
+pub(super) fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Up to a tenth more, so that replicas and nodes don't ask all at once.
+pub(super) fn jittered(span: Duration) -> Duration {
+    let tenth = span / 10;
+    tenth.checked_mul(uptime().subsec_micros() % 100).map_or(span, |more| span.saturating_add(more / 100))
+}

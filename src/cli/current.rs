@@ -1,0 +1,59 @@
+//! The tree as a service has it: the last one without errors holds, and what is wrong with a newer one is told once.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::config::{self, Diagnostic, Loaded, Tree, diagnostic};
+use crate::model::Revision;
+
+/// The tree of a service.
+#[derive(Debug)]
+pub(super) struct Current {
+    path: PathBuf,
+    /// What was read last, whatever it was.
+    last: Option<Revision>,
+    good: Option<(Tree, BTreeSet<String>, Loaded)>,
+}
+
+impl Current {
+    /// The tree in that folder; nothing is read yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Current { path, last: None, good: None }
+    }
+
+    /// Reads the tree; whether another one holds now.
+    pub(super) fn read(&mut self) -> bool {
+        let loaded = config::load(&self.path);
+        // Also under another name: by it nodes tell which tree they have.
+        if self.last.as_ref() == Some(&loaded.revision) {
+            return false;
+        }
+        self.last = Some(loaded.revision.clone());
+        let told = diagnostic::render(&loaded.diagnostics, &loaded.sources, false);
+        let wrong = loaded.diagnostics.iter().any(Diagnostic::is_error);
+        match loaded.tree.clone().filter(|_| !wrong) {
+            Some(tree) => {
+                if !told.is_empty() {
+                    tracing::warn!("The tree {} has warnings.\n{told}", loaded.revision);
+                }
+                tracing::info!("The tree is {} now.", loaded.revision);
+                let units = tree.units();
+                self.good = Some((tree, units, loaded));
+                true
+            }
+            None => {
+                let holds = match &self.good {
+                    Some((_, _, good)) => format!("{} still holds", good.revision),
+                    None => "nothing is done until it is mended".to_owned(),
+                };
+                tracing::error!("The tree in {} has errors; {holds}.\n{told}", self.path.display());
+                false
+            }
+        }
+    }
+
+    /// The last tree without errors.
+    pub(super) fn good(&self) -> Option<&(Tree, BTreeSet<String>, Loaded)> {
+        self.good.as_ref()
+    }
+}
