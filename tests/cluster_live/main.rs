@@ -11,6 +11,9 @@
     reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
 )]
 
+mod bind;
+mod controller;
+mod fleet;
 #[path = "../kubelet/mod.rs"]
 mod kubelet;
 mod node;
@@ -45,7 +48,12 @@ name = "NODE"
 
 /// A Deployment on both 3g, and a StatefulSet of one pod on the 2g of GPU 1 under a budget.
 fn filled(name: &str, allowed: u32) -> Stage {
-    let stage = Stage::set(name, FLEET, LAYOUT, POLICY);
+    filled_with(FLEET, name, allowed)
+}
+
+/// The same of another fleet.
+fn filled_with(fleet: &str, name: &str, allowed: u32) -> Stage {
+    let stage = Stage::set(name, fleet, LAYOUT, POLICY);
     stage.workload("Deployment", "llama", 2, "nvidia.com/mig-3g.40gb");
     stage.workload("StatefulSet", "embed", 1, "nvidia.com/mig-2g.20gb");
     stage.budget("embed", allowed);

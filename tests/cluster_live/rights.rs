@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::stage::{Stage, kubectl, wait_for};
+use crate::stage::{Stage, install, kubectl, wait_for};
 
 const FLEET: &str = r#"
 [[node]]
@@ -68,4 +68,18 @@ fn an_agent_changes_its_own_node_and_evicts_its_pods_alone() {
     assert!(!agent(&stage, &["scale", "deployment", "any", "--replicas=0", "-n", &stage.name]).0);
     kubectl(&["delete", "pod", "there", "-n", &stage.name, "--force", "--grace-period=0"], "");
     kubectl(&["delete", "node", other], "");
+}
+
+#[test]
+#[ignore = "needs KUBECONFIG of a cluster to play with, and kubectl"]
+fn the_examples_are_what_the_api_server_takes() {
+    install();
+    for example in ["configmap", "git"] {
+        let folder = format!("{}/packaging/examples/{example}", env!("CARGO_MANIFEST_DIR"));
+        let told = kubectl(&["apply", "-k", &folder, "--dry-run=server", "--validate=strict"], "");
+        assert!(
+            told.contains("daemonset.apps/sectile-agent") && told.contains("deployment.apps/sectile-controller"),
+            "{told}"
+        );
+    }
 }

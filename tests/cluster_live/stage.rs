@@ -1,10 +1,12 @@
 //! A stage for one test: a node of its own, a namespace of its own, a tree, and the program under the service account of
 //! packaging/. Everything is taken away at the end.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,18 +32,36 @@ pub(crate) struct Stage {
     node: Option<StandIn>,
 }
 
-/// A program that runs.
-pub(crate) struct Running(Child);
+/// A program that runs, and where it tells: into files, since nobody may read for long.
+pub(crate) struct Running {
+    child: Child,
+    told: [PathBuf; 2],
+}
 
 impl Running {
-    pub(crate) fn end(self) -> Told {
-        let output = self.0.wait_with_output().unwrap();
-        told(&output)
+    fn begin(mut command: Command, folder: &Path) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let told = ["out", "err"].map(|end| folder.join(format!("run-{number}.{end}")));
+        let [out, err] = told.each_ref().map(|path| File::create(path).unwrap());
+        Running { child: command.stdout(out).stderr(err).spawn().unwrap(), told }
+    }
+
+    pub(crate) fn end(mut self) -> Told {
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        let [stdout, stderr] = self.told.each_ref().map(|path| std::fs::read_to_string(path).unwrap());
+        Told { code, stdout, stderr }
     }
 
     pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a failed test tells what the program told")]
+            for path in &self.told {
+                eprintln!("---- {}:\n{}", path.display(), std::fs::read_to_string(path).unwrap());
+            }
+        }
     }
 }
 
@@ -123,6 +143,7 @@ impl Stage {
         kubectl(&["patch", "node", &stage.name, "--type=merge", "-p", "{\"spec\":{\"taints\":null}}"], "");
         kubeconfig("sectile-agent", Some(&stage.name), &stage.path("agent"));
         kubeconfig("sectile-preview", None, &stage.path("preview"));
+        kubeconfig("sectile-controller", None, &stage.path("controller"));
         let plugin = format!(
             "apiVersion: apps/v1
 kind: DaemonSet
@@ -176,6 +197,11 @@ spec:
         std::fs::write(self.path("tree/layouts/layout.toml"), layout.replace("NODE", &self.name)).unwrap();
     }
 
+    /// Names the tree's revision.
+    pub(crate) fn revise(&self, name: &str) {
+        std::fs::write(self.path("tree/REVISION"), name).unwrap();
+    }
+
     pub(crate) fn edit_policy(&self, policy: &str) {
         std::fs::write(self.path("tree/policies/policy.toml"), policy).unwrap();
     }
@@ -207,13 +233,26 @@ spec:
 
     /// The same, which goes on meanwhile.
     pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
-        let mut command = self.agent(arguments);
-        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Running::begin(self.agent(arguments), self.folder.path())
     }
 
     /// The program elsewhere, with rights to read alone.
     pub(crate) fn preview(&self, arguments: &[&str]) -> Told {
         told(&self.command(arguments).args(["--kubeconfig", "preview"]).output().unwrap())
+    }
+
+    /// The program elsewhere, as the administrator, and without the tree.
+    pub(crate) fn admin(&self, arguments: &[&str]) -> Told {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sectile"));
+        command.current_dir(self.folder.path()).env("KUBECONFIG", admin());
+        told(&command.args(arguments).output().unwrap())
+    }
+
+    /// A controller, with the rights of packaging/.
+    pub(crate) fn controller(&self) -> Running {
+        let mut command = self.command(&["controller", "--resync", "5s"]);
+        command.args(["--kubeconfig", "controller"]);
+        Running::begin(command, self.folder.path())
     }
 
     /// The program elsewhere, without any cluster.
