@@ -8,12 +8,14 @@
 mod cluster;
 mod commands;
 mod fleet;
+mod four_models;
 mod guards;
 mod life;
 mod policy;
 mod readme;
 mod sandbox;
 mod saved;
+mod service;
 mod suspend;
 mod this_node;
 mod trouble;
