@@ -115,7 +115,7 @@ fn main() {
     if few != many {
         panic!("more is asked where there are more pods");
     }
-    // Ten lists and ten watches, and that it is shown; then the mirrors tell all but what the kubelet has given out.
-    assert_eq!(many.0, Asked { api_server: 21, kubelet: 2 });
+    // A list and a watch of each of eleven kinds, and that it is shown; then the mirrors tell all but what the kubelet has given out.
+    assert_eq!(many.0, Asked { api_server: 23, kubelet: 2 });
     assert_eq!(many.1, Asked { api_server: 0, kubelet: 2 });
 }
