@@ -96,22 +96,7 @@ fn apply<O: Outside>(
         saved = Some(same_nodes(plan, &mut fleet));
     }
     let interrupted = watch_signals(fleet.outside.last_words())?;
-    let (failures, waits, held, counts, overridden) = Default::default();
-    let mut work = Work {
-        global,
-        tree,
-        units,
-        loaded,
-        fleet,
-        overrides: &args.overrides,
-        overridden,
-        interrupted,
-        failures,
-        waits,
-        held,
-        counts,
-        begun: false,
-    };
+    let mut work = Work::new(global, (tree, units, loaded), fleet, &args.overrides, interrupted);
     let mut picture = work.look()?;
     if args.dry_run.is_none() && work.recover(&picture)? {
         work.fleet.save()?;
@@ -227,6 +212,33 @@ pub(super) fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<Atom
         });
     });
     Ok(flag)
+}
+
+impl<'a, O: Outside> Work<'a, O> {
+    fn new(
+        global: &'a Global,
+        (tree, units, loaded): (Tree, BTreeSet<String>, Loaded),
+        fleet: Fleet<O>,
+        overrides: &'a [Override],
+        interrupted: Arc<AtomicBool>,
+    ) -> Self {
+        let (failures, waits, held, counts, overridden) = Default::default();
+        Work {
+            global,
+            tree,
+            units,
+            loaded,
+            fleet,
+            overrides,
+            overridden,
+            interrupted,
+            failures,
+            waits,
+            held,
+            counts,
+            begun: false,
+        }
+    }
 }
 
 impl<O: Outside> Work<'_, O> {

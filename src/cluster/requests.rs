@@ -70,12 +70,12 @@ pub const SUSPENDING: &[Right] = &[LIST_NODES, PATCH_NODE, GET_MAP, PATCH_MAP, C
 /// What whoever looks at the whole fleet may be allowed to beyond that: without it, who controls it stays unknown.
 pub const LOOKING: &[Right] = &[GET_LEASE];
 
-const GET_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "get" };
-const CREATE_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "create" };
-const PATCH_LEASE: Right = Right { group: "coordination.k8s.io", resource: "leases", verb: "patch" };
-const LIST_NODES: Right = Right { group: "", resource: "nodes", verb: "list" };
-const GET_MAP: Right = Right { group: "", resource: "configmaps", verb: "get" };
-const PATCH_MAP: Right = Right { group: "", resource: "configmaps", verb: "patch" };
+const GET_LEASE: Right = right("coordination.k8s.io", "leases", "get");
+const CREATE_LEASE: Right = right("coordination.k8s.io", "leases", "create");
+const PATCH_LEASE: Right = right("coordination.k8s.io", "leases", "patch");
+const LIST_NODES: Right = right("", "nodes", "list");
+const GET_MAP: Right = right("", "configmaps", "get");
+const PATCH_MAP: Right = right("", "configmaps", "patch");
 /// What whoever plans from afar must be allowed to beyond looking: what was bound.
 pub const PREVIEWING: &[Right] = &[GET_MAP];
 
@@ -89,36 +89,36 @@ pub const CONTROLLING: &[Right] = &[
     GET_MAP,
     CREATE_MAP,
     PATCH_MAP,
-    workloads("apps", "deployments", "get"),
-    workloads("apps", "deployments", "patch"),
-    workloads("apps", "statefulsets", "get"),
-    workloads("apps", "statefulsets", "patch"),
-    workloads("apps", "daemonsets", "get"),
-    workloads("apps", "daemonsets", "patch"),
-    workloads("apps", "replicasets", "get"),
-    workloads("apps", "replicasets", "patch"),
-    workloads("batch", "jobs", "get"),
-    workloads("batch", "jobs", "patch"),
-    workloads("batch", "cronjobs", "get"),
-    workloads("batch", "cronjobs", "patch"),
+    right("apps", "deployments", "get"),
+    right("apps", "deployments", "patch"),
+    right("apps", "statefulsets", "get"),
+    right("apps", "statefulsets", "patch"),
+    right("apps", "daemonsets", "get"),
+    right("apps", "daemonsets", "patch"),
+    right("apps", "replicasets", "get"),
+    right("apps", "replicasets", "patch"),
+    right("batch", "jobs", "get"),
+    right("batch", "jobs", "patch"),
+    right("batch", "cronjobs", "get"),
+    right("batch", "cronjobs", "patch"),
     CREATE_CLAIMS,
     DELETE_CLAIMS,
 ];
 
-const fn workloads(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
+const fn right(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
     Right { group, resource, verb }
 }
 
-const CREATE_MAP: Right = Right { group: "", resource: "configmaps", verb: "create" };
-const CREATE_CLAIMS: Right = Right { group: "resource.k8s.io", resource: "resourceclaimtemplates", verb: "create" };
-const DELETE_CLAIMS: Right = Right { group: "resource.k8s.io", resource: "resourceclaimtemplates", verb: "delete" };
+const CREATE_MAP: Right = right("", "configmaps", "create");
+const CREATE_CLAIMS: Right = right("resource.k8s.io", "resourceclaimtemplates", "create");
+const DELETE_CLAIMS: Right = right("resource.k8s.io", "resourceclaimtemplates", "delete");
 
-const GET_NODE: Right = Right { group: "", resource: "nodes", verb: "get" };
-const PATCH_NODE: Right = Right { group: "", resource: "nodes", verb: "patch" };
-const GET_POD: Right = Right { group: "", resource: "pods", verb: "get" };
-const DELETE_POD: Right = Right { group: "", resource: "pods", verb: "delete" };
-const EVICT: Right = Right { group: "", resource: "pods/eviction", verb: "create" };
-const CREATE_EVENT: Right = Right { group: "events.k8s.io", resource: "events", verb: "create" };
+const GET_NODE: Right = right("", "nodes", "get");
+const PATCH_NODE: Right = right("", "nodes", "patch");
+const GET_POD: Right = right("", "pods", "get");
+const DELETE_POD: Right = right("", "pods", "delete");
+const EVICT: Right = right("", "pods/eviction", "create");
+const CREATE_EVENT: Right = right("events.k8s.io", "events", "create");
 
 fn nodes() -> Paths {
     Paths::new(Node::url_path(&(), None))
@@ -193,7 +193,7 @@ pub fn pod(namespace: &str, name: &str) -> Option<Call> {
 
 /// The pods that are bound to a node.
 pub fn pods_of(node: &str) -> Option<Call> {
-    let right = Right { group: "", resource: "pods", verb: "list" };
+    let right = right("", "pods", "list");
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let request = Paths::new(Pod::url_path(&(), None)).list(&params);
     call(right, format!("the pods of node {node}"), request)
@@ -300,7 +300,7 @@ pub fn apply(place: &Address, object: &Value, dry_run: bool) -> Option<Call> {
 pub fn kinds(api_version: &str) -> Option<Call> {
     let root = if api_version.contains('/') { "apis" } else { "api" };
     let request = Request::get(format!("/{root}/{api_version}")).body(Vec::new()).ok()?;
-    let right = Right { group: "", resource: "", verb: "get" };
+    let right = right("", "", "get");
     Some(Call { right, request, what: format!("the kinds of {api_version}") })
 }
 

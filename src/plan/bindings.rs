@@ -308,8 +308,7 @@ fn unbound(desired: &Desired, observed: &Observed, recorded: &[Bound], now: Time
         match hold(&covered, observed, step.estimate_s, now) {
             Hold::No => {
                 let Object { kind, .. } = &bind.object;
-                let of = |w: &&WorkloadState| w.kind == *kind && w.namespace == *namespace && w.name == *name;
-                let found = observed.cluster.workloads.iter().find(of);
+                let found = observed.cluster.workload(kind, namespace, name);
                 let full = found.is_some_and(|found| turns::pods_are_down(&covered, desired, observed, found))
                     || rolls(observed, &bind.object);
                 step.waits = full.then_some(BlockCode::Budget);
@@ -327,8 +326,8 @@ fn unbound(desired: &Desired, observed: &Observed, recorded: &[Bound], now: Time
 /// Whether another workload that a binding has set is being rolled out: no other is begun before that is through, which it
 /// may never be.
 fn rolls(observed: &Observed, but: &Object) -> bool {
-    let is = |w: &WorkloadState| (&w.kind, &w.namespace, &w.name) == (&but.kind, &but.namespace, &but.name);
-    observed.cluster.workloads.iter().any(|w| w.revision.is_some() && !w.settled && !is(w))
+    let others = observed.cluster.workloads.iter().filter(|w| !w.is(&but.kind, &but.namespace, &but.name));
+    others.into_iter().any(|w| w.revision.is_some() && !w.settled)
 }
 
 fn no_policy(object: &Object, where_it: &str) -> Block {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::Bind;
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User, WorkloadState};
+use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User};
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{Allocation, DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
 
@@ -92,8 +92,7 @@ impl<'a> Court<'a> {
             allocation: Allocation::Dra,
             affinity: binding.affinity.clone(),
         };
-        let is = |w: &&WorkloadState| (&w.kind, &w.namespace, &w.name) == (&owner.kind, &pod.namespace, &owner.name);
-        let workload = self.cluster.workloads.iter().find(is);
+        let workload = self.cluster.workload(&owner.kind, &pod.namespace, &owner.name);
         let claimed = claim.claim_template().zip(workload).is_some_and(|(template, w)| w.claims.contains(&template));
         Some((binding, wanted, claimed))
     }

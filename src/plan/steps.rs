@@ -281,9 +281,7 @@ impl Ground<'_> {
     }
 
     fn ready(&self, namespace: &str, kind: &str, name: &str) -> u32 {
-        let of =
-            |w: &&crate::model::observed::WorkloadState| w.namespace == namespace && w.kind == kind && w.name == name;
-        self.cluster.workloads.iter().find(of).map_or(0, |w| w.ready)
+        self.cluster.workload(kind, namespace, name).map_or(0, |workload| workload.ready)
     }
 
     fn start(&self, user: &User, slots: Vec<SlotRef>) -> Option<StepKind> {

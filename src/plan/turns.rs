@@ -247,10 +247,8 @@ pub fn rolled(steps: &[Step], observed: &Observed) -> u32 {
         let (StepKind::BindWorkload { bind, .. } | StepKind::UnbindWorkload { bind, .. }) = &step.kind else {
             return 0;
         };
-        let object = &bind.object;
-        let of =
-            |w: &&WorkloadState| (&w.kind, &w.namespace, &w.name) == (&object.kind, &object.namespace, &object.name);
-        observed.cluster.workloads.iter().find(of).map_or(0, |found| found.down.min(found.replicas))
+        let found = observed.cluster.workload(&bind.object.kind, &bind.object.namespace, &bind.object.name);
+        found.map_or(0, |found| found.down.min(found.replicas))
     };
     steps.iter().filter(|step| step.waits.is_none()).map(goes).max().unwrap_or(0)
 }

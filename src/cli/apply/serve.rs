@@ -81,23 +81,8 @@ fn once<O: Outside>(
     stop: &Arc<AtomicBool>,
     told: &mut Told,
 ) -> (Fleet<O>, Result<(), Error>) {
-    let Some((tree, units, loaded)) = tree.good().cloned() else { return (fleet, Ok(())) };
-    let (failures, waits, held, counts, overridden) = Default::default();
-    let mut work = Work {
-        global,
-        tree,
-        units,
-        loaded,
-        fleet,
-        overrides: &[],
-        overridden,
-        interrupted: Arc::clone(stop),
-        failures,
-        waits,
-        held,
-        counts,
-        begun: false,
-    };
+    let Some(tree) = tree.good().cloned() else { return (fleet, Ok(())) };
+    let mut work = Work::new(global, tree, fleet, &[], Arc::clone(stop));
     let done = work.serve(told);
     (work.fleet, done)
 }

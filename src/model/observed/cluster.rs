@@ -177,11 +177,23 @@ pub struct WorkloadState {
     pub revision: Option<String>,
 }
 
+impl WorkloadState {
+    /// Whether it is the workload of that kind, namespace and name.
+    pub fn is(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        self.kind == kind && self.namespace == namespace && self.name == name
+    }
+}
+
 impl ObservedCluster {
+    /// The workload of that kind, namespace and name.
+    pub fn workload(&self, kind: &str, namespace: &str, name: &str) -> Option<&WorkloadState> {
+        self.workloads.iter().find(|workload| workload.is(kind, namespace, name))
+    }
+
     /// What whoever takes a pod's place will ask for: what the pod template of its workload says by now, where it is known.
     pub fn successor<'a>(&'a self, pod: &'a Pod) -> &'a BTreeMap<String, u32> {
-        let of = |w: &&WorkloadState| pod.owner.as_ref().is_some_and(|o| o.kind == w.kind && o.name == w.name);
-        let workload = self.workloads.iter().filter(|w| w.namespace == pod.namespace).find(of);
+        let owner = pod.owner.as_ref();
+        let workload = owner.and_then(|owner| self.workload(&owner.kind, &pod.namespace, &owner.name));
         workload.map(|workload| &workload.requests).filter(|requests| !requests.is_empty()).unwrap_or(&pod.requests)
     }
 }

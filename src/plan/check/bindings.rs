@@ -72,8 +72,7 @@ fn managed(desired: &Desired) -> impl Iterator<Item = (&Binding, &Object)> {
 }
 
 fn state<'a>(observed: &'a Observed, of: &Object) -> Option<&'a WorkloadState> {
-    let is = |w: &&WorkloadState| w.kind == of.kind && w.namespace == of.namespace && w.name == of.name;
-    observed.cluster.workloads.iter().find(is)
+    observed.cluster.workload(&of.kind, &of.namespace, &of.name)
 }
 
 /// The nodes that a binding holds on, as they were seen.
