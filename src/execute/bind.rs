@@ -83,8 +83,21 @@ impl<C: Cluster, K: Clock> Hands<'_, C, K> {
             if held(step, &failed) {
                 continue;
             }
-            if interrupted() || self.is_stopped().await {
+            if interrupted() {
                 break;
+            }
+            match self.cluster.stopped(CLUSTER).await {
+                Ok(None) => {}
+                Ok(Some(by)) => {
+                    tell(Told::Waits(step, format!("suspended {by}")));
+                    break;
+                }
+                // Whoever can't be told to stop does not begin.
+                Err(error) => {
+                    tell(Told::Failed(step, error.to_string()));
+                    failed.insert(step.id, error.to_string());
+                    break;
+                }
             }
             self.record(journal, Entry::Begin { step: step.id, what: Box::new(step.kind.clone()), owes: None }).await?;
             tell(Told::Begun(step));
@@ -155,11 +168,6 @@ impl<C: Cluster, K: Clock> Hands<'_, C, K> {
             self.clock.sleep_until(self.later(LOOK_S).min(until)).await;
         }
         Ok(())
-    }
-
-    /// Whether somebody told in the cluster that everything is to be left alone, or may have.
-    async fn is_stopped(&self) -> bool {
-        !matches!(self.cluster.stopped(CLUSTER).await, Ok(None))
     }
 
     /// What is missing until a new template is rolled out and as many pods are ready as before: a sentence, and whether a
@@ -259,9 +267,8 @@ pub async fn look_at<'a, C: Cluster>(
 ) {
     for binding in bindings.filter(|binding| binding.manage) {
         let Target::Kubernetes { object, .. } = &binding.target else { continue };
-        let is =
-            |w: &&mut WorkloadState| w.kind == object.kind && w.namespace == object.namespace && w.name == object.name;
-        let known = observed.workloads.iter_mut().find(is);
+        let is = |w: &WorkloadState| w.is(&object.kind, &object.namespace, &object.name);
+        let known = observed.workloads.iter_mut().find(|workload| is(workload));
         // What only its pods tell does not say what its template is.
         if known.as_ref().is_some_and(|known| known.affinity.is_some() || known.settled) {
             continue;
@@ -275,9 +282,7 @@ pub async fn look_at<'a, C: Cluster>(
             (Err(error), _) => {
                 observed.gaps.push(Gap { object: object.to_string(), message: error.to_string() });
                 // What its pods tell is not enough to change it.
-                observed
-                    .workloads
-                    .retain(|w| (&w.kind, &w.namespace, &w.name) != (&object.kind, &object.namespace, &object.name));
+                observed.workloads.retain(|workload| !is(workload));
             }
         }
     }

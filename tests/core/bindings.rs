@@ -410,3 +410,24 @@ fn what_another_object_owns_was_taken_back_whatever_the_policies_said() {
 fn plan_of(run: &Run, desired: &Desired, observed: &Observed) -> Plan {
     plan(desired, observed, sectile::ports::Clock::now(&SimClock { world: run.world.clone() }))
 }
+
+#[test]
+fn a_rollout_that_somebody_stopped_or_that_nobody_could_stop_was_not_begun_and_not_told() {
+    let run = scene("StatefulSet", "2g.20gb", "");
+    let (_, _, plan) = run.plan();
+    let suspension = sectile::model::observed::Suspension {
+        reason: "INC-4711".to_owned(),
+        since: "2026-01-01T00:00:00Z".to_owned(),
+        by: None,
+        scope: Default::default(),
+    };
+    // What belongs to no node is stopped with the whole fleet, which the simulated cluster remembers by that name.
+    let name = sectile::execute::bind::CLUSTER.to_owned();
+    lock(&run.world).memory.nodes.entry(name.clone()).or_default().suspended = Some(suspension);
+    let (told, failed, _) = carry(&run, &plan);
+    assert_eq!(failed, [""; 0]);
+    assert!(told.len() == 1 && told[0].starts_with("waits 1: suspended") && told[0].contains("INC-4711"), "{told:?}");
+    assert_eq!(run.observe().cluster.workloads[0].revision, None);
+    lock(&run.world).memory.nodes.remove(&name);
+    assert_eq!(carry(&run, &plan).0.last().map(String::as_str), Some("done 1"));
+}
