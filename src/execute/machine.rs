@@ -15,6 +15,7 @@ use crate::plan::{cost, places, window};
 use crate::ports::{Eviction, PortError};
 
 use super::awaited::{self, Awaited, Late};
+use super::crowds::Crowds;
 use super::journal::{Entry, Record};
 use super::phase::{Phase, Undoing};
 use super::protocol::{Answer, Command, Effect, Event, News, Outcome, Rollback};
@@ -41,6 +42,8 @@ pub struct Machine {
     /// Looks that the guards of the step at hand still want, the next one last.
     looks: Vec<Effect>,
     deadline: Option<Timestamp>,
+    /// The workloads whose pods are moved, as they were before.
+    crowds: Crowds,
     undo: Vec<StepKind>,
     undoing: Undoing,
     outcome: Outcome,
@@ -72,6 +75,7 @@ impl Machine {
             asks,
             looks: Vec::new(),
             deadline: None,
+            crowds: Crowds::default(),
             undo,
             undoing: Undoing::Due,
             outcome: Outcome::Done,
@@ -341,6 +345,7 @@ impl Machine {
                 self.in_use(format!("in use by {}", names.join(", ")), now)
             }
             (_, Answer::Cluster(cluster)) => {
+                self.crowds.remember(room::awaited(&self.plan, self.at), &cluster);
                 match room::objection(&self.plan, self.at, &step, &self.policy, &cluster) {
                     Some(why) => self.hold(why, now),
                     None => self.look(),
@@ -414,11 +419,15 @@ impl Machine {
     fn seen(&mut self, answer: &Answer, now: Timestamp) -> Command {
         let Some(step) = self.step().cloned() else { return self.unwind(now) };
         let made = !room::made(&self.plan, self.at).is_empty();
-        let awaited = awaited::awaited(&step.kind, answer, self.policy.drain.timeout_s, made);
+        let (drain_s, crowds) = (self.policy.drain.timeout_s, &mut self.crowds);
+        let awaited = awaited::awaited(&step.kind, answer, drain_s, made, crowds, now);
         let Some(Awaited { missing, timeout_s, late }) = awaited else {
             return self.fail(format!("what `{}` waits for could not be looked at", step.kind.word()), now);
         };
         if missing.is_empty() {
+            if let StepKind::AwaitReady { .. } = step.kind {
+                self.crowds.forget();
+            }
             return self.end(now);
         }
         let limit = i64::try_from(timeout_s).unwrap_or(i64::MAX);

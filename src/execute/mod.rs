@@ -8,6 +8,7 @@
 mod awaited;
 pub mod bind;
 pub mod carry;
+mod crowds;
 pub mod drive;
 pub mod election;
 pub mod journal;

@@ -30,6 +30,15 @@ pub(super) fn made(plan: &NodePlan, at: usize) -> Vec<SlotRef> {
     plan.steps.iter().take(at).filter_map(|step| of(&step.kind)).collect()
 }
 
+/// The workloads that are waited for next, from `at` on.
+pub(super) fn awaited(plan: &NodePlan, at: usize) -> impl Iterator<Item = &String> {
+    let next = plan.steps.iter().skip(at).find_map(|step| match &step.kind {
+        StepKind::AwaitReady { workloads, .. } => Some(workloads.keys()),
+        _ => None,
+    });
+    next.into_iter().flatten()
+}
+
 /// Whether a step of the plan takes a user off its instances.
 pub(super) fn leaves(plan: &NodePlan, user: &User) -> bool {
     plan.steps.iter().any(|step| match (&step.kind, user) {

@@ -339,16 +339,18 @@ fn tree(budget: &Budget) -> Tree {
 /// Each node has three GPUs: on the first two, pods sit on halves that become whole, beside one that stays; the third is
 /// idle. Every other node has three pods that must move, of which two may be away at once; the others have two.
 ///
-/// The pods of a node are workloads of their own: a node waits for a workload until as many of its pods are ready as
-/// before, whichever they are.
+/// Nodes that change at once share workloads: so many have each of them.
+const SHARES: usize = 4;
+
 fn fleet_file(nodes: usize) -> String {
     let mut text = String::new();
     let mut replicas: BTreeMap<(usize, &str), u32> = BTreeMap::new();
     for node in 0..nodes {
-        write!(text, "[[node]]\nname = \"gpu-{node:03}\"\nlabels = {{ shard = \"s{node}\" }}\n").expect("text");
+        let shard = node % SHARES;
+        write!(text, "[[node]]\nname = \"gpu-{node:03}\"\nlabels = {{ shard = \"s{shard}\" }}\n").expect("text");
         let mut put = |profile: &str, start: u32, workload: &'static str, gpu: usize| {
-            *replicas.entry((node, workload)).or_default() += 1;
-            let pod = format!("pod:s{node}/{workload}-{gpu}-{start}");
+            *replicas.entry((shard, workload)).or_default() += 1;
+            let pod = format!("pod:s{shard}/{workload}-{node}-{gpu}-{start}");
             format!("    {{ profile = \"{profile}\", start = {start}, users = [\"{pod}\"] }},\n")
         };
         for gpu in 0..3 {
@@ -366,12 +368,12 @@ fn fleet_file(nodes: usize) -> String {
             text += "  ]\n";
         }
     }
-    for ((node, workload), replicas) in replicas {
+    for ((shard, workload), replicas) in replicas {
         let profile = if workload == MOVES { "2g.20gb" } else { "3g.40gb" };
         write!(
             text,
-            "[[workload]]\nkind = \"Deployment\"\nnamespace = \"s{node}\"\nname = \"{workload}\"\nreplicas = {replicas}\nprofile = \"{profile}\"\nnode_selector = {{ shard = \"s{node}\" }}\n\
-             [[budget]]\nnamespace = \"s{node}\"\nname = \"{workload}\"\nworkload = \"{workload}\"\nmax_unavailable = 2\n"
+            "[[workload]]\nkind = \"Deployment\"\nnamespace = \"s{shard}\"\nname = \"{workload}\"\nreplicas = {replicas}\nprofile = \"{profile}\"\nnode_selector = {{ shard = \"s{shard}\" }}\n\
+             [[budget]]\nnamespace = \"s{shard}\"\nname = \"{workload}\"\nworkload = \"{workload}\"\nmax_unavailable = 20\n"
         )
         .expect("text");
     }
