@@ -15,14 +15,13 @@ use crate::cluster::names::{ACCEPTED, RECORD};
 use crate::config::{NodeFacts, Tree};
 use crate::execute::bind::{Hands, Told, look_at};
 use crate::execute::turn::sweep;
-use crate::execute::{Turn, within};
 use crate::host::clock::{SystemClock, uptime};
 use crate::model::memory::TakenUp;
 use crate::model::plan::BlockCode;
-use crate::model::{Bound, Desired, Digest, Known, Plan, Reserved, Step};
-use crate::plan::places::{Asked, Watch};
-use crate::plan::{guards, turns};
-use crate::ports::{Journal, Port, PortError};
+use crate::model::{Bound, Desired, Digest, Known, Plan, Step};
+use crate::plan::places::Watch;
+use crate::plan::{bindings, guards};
+use crate::ports::{Journal, Port};
 use crate::render;
 
 use super::apply::watch_signals;
@@ -36,8 +35,6 @@ use super::published::{self, Seen};
 use super::this_node::{client, runtime};
 use elected::Lead;
 
-/// As whom it holds a place of the budgets: no node is called so.
-const CONTROLLER: &str = "_controller";
 /// How often the tree is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// A busy cluster changes all the time, and is not planned more often than this.
@@ -115,24 +112,36 @@ impl Work {
         }
     }
 
-    /// Looks at everything, tells what waits and what is blocked, and does what can be done.
+    /// Looks at everything, tells what waits and what is blocked, and does what can be done: a step, then another look, so
+    /// that each begins by what is so by then.
     async fn pass(&mut self) {
-        let mut says = BTreeSet::new();
-        match self.plan().await {
-            Ok(Some(picture)) => {
-                says.extend(standing(&picture.plan));
-                says.extend(self.sweep(&picture).await);
-                self.tell(&says);
-                self.told.extend(says.iter().cloned());
-                says.extend(self.carry_out(&picture).await);
-            }
-            Ok(None) => return,
-            Err(error) => {
-                says.insert(format!("Nothing is done: {}", chain(&error)));
-            }
+        let (mut says, mut tried) = (BTreeSet::new(), Vec::new());
+        loop {
+            let picture = match self.plan().await {
+                Ok(Some(picture)) => picture,
+                Ok(None) => return,
+                Err(error) => {
+                    says.insert(format!("Nothing is done: {}", chain(&error)));
+                    break;
+                }
+            };
+            says.extend(standing(&picture.plan));
+            says.extend(self.sweep(&picture).await);
+            self.tell(&says);
+            let due = |step: &&Step| step.waits.is_none() && !tried.contains(&step.kind);
+            let Some(step) = picture.plan.cluster.steps.iter().find(due).filter(|_| !self.stops()) else { break };
+            tried.push(step.kind.clone());
+            says.extend(self.carry_out(step, &picture).await);
+            self.tell(&says);
+            self.told.extend(says.iter().cloned());
         }
         self.tell(&says);
         self.told = says;
+    }
+
+    /// Whether nothing more is to be begun.
+    fn stops(&self) -> bool {
+        self.stopped() || !self.lead.leads()
     }
 
     async fn plan(&mut self) -> Result<Option<Picture>, Error> {
@@ -180,54 +189,36 @@ impl Work {
         }
     }
 
-    /// Carries the cluster's steps out, while it leads; what failed.
-    async fn carry_out(&self, picture: &Picture) -> Vec<String> {
+    /// Carries a step of the cluster's out, while it leads; why not, or what failed.
+    async fn carry_out(&self, step: &Step, picture: &Picture) -> Option<String> {
         let Picture { desired, observed, plan } = picture;
-        let (revision, steps) = (plan.desired.to_string(), &plan.cluster.steps);
+        let revision = plan.desired.to_string();
         let of = plan.nodes.iter().map(|node| node.fingerprint.0.as_bytes());
-        let hands = Hands { cluster: &*self.kube, clock: &SystemClock, revision: &revision, plan: Digest::of(of) };
+        let is_shut = |step: &Step| bindings::is_shut(step, desired, observed, Timestamp::now());
+        let (cluster, plan) = (&*self.kube, Digest::of(of));
+        let hands = Hands { cluster, clock: &SystemClock, revision: &revision, plan, is_shut: &is_shut };
         let sentence = |step: &Step| render::step(&step.kind, &render::Names::default());
-        let mut failed = Vec::new();
+        let mut failed = None;
         let mut tell = |told: Told<'_>| match told {
             Told::Begun(_) => {}
             Told::Waits(step, why) => tracing::info!("Waiting: {}: {why}", sentence(step)),
             Told::Done(step) => tracing::info!("Done: {}.", sentence(step)),
-            Told::Failed(step, why) => failed.push(format!("This could not be done: {}: {why}", sentence(step))),
+            Told::Failed(step, why) => failed = Some(format!("This could not be done: {}: {why}", sentence(step))),
         };
-        let stops = || self.stopped() || !self.lead.leads();
-        let mut journal = Logged;
-        let carried = hands.carry(steps, &mut journal, &stops, &mut tell);
-        let pods = turns::rolled(steps, observed);
-        let done = if pods == 0 {
-            carried.await
-        } else {
-            // So that nodes count the pods that a rollout takes down.
-            let reserved = Reserved::new();
-            let asked = Asked { node: CONTROLLER, desired, pods, reserved: &reserved, going: false, begun: false };
-            let (now, run) = (Timestamp::now(), format!("{}+{}", self.lead.name(), uptime().as_nanos()));
-            let turn = Turn::new(asked, observed, &self.watch, run, now, true).of_no_node(turns::counting(desired));
-            in_place(&turn, &self.kube, carried).await
-        };
-        if let Err(error) = done {
-            failed.push(error.to_string());
+        let holder = (&self.watch, format!("{}+{}", self.lead.name(), uptime().as_nanos()));
+        let stops = || self.stops();
+        let carried = hands.carry_in_turn(step, (desired, observed), holder, &mut Logged, &stops, &mut tell).await;
+        match carried {
+            Ok(None) => failed,
+            Ok(Some(why)) => Some(format!("This waits (budget): {}: {why}", sentence(step))),
+            Err(error) => Some(format!("This could not be done: {}: {error}", sentence(step))),
         }
-        failed
     }
 
     /// Tells what was not told already.
     fn tell(&self, says: &BTreeSet<String>) {
         says.difference(&self.told).for_each(|new| tracing::warn!("{new}"));
     }
-}
-
-/// Does something while a place is held.
-async fn in_place<T>(turn: &Turn<'_>, kube: &KubeCluster, done: impl Future<Output = Port<T>>) -> Port<T> {
-    turn.take(kube, &SystemClock).await?;
-    let done = within(done, turn.keep(kube, &SystemClock)).await;
-    // What is not given back expires.
-    let _ = turn.give(kube, &SystemClock, false).await;
-    let lost = || PortError { transient: true, code: "409".to_owned(), message: "the controller's place".to_owned() };
-    done.unwrap_or_else(|| Err(lost()))
 }
 
 /// The journal of who has no disk: the ConfigMap of the bindings tells what was begun, also to the next who leads.

@@ -1,16 +1,25 @@
 //! Carries out what belongs to no node: workloads are bound, or what was set at them is taken back, one after the other,
 //! and each is waited for until its pods are ready again.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::drive::within;
 use super::journal::{Entry, Record};
+use super::turn::{Turn, busy};
 use crate::model::observed::WorkloadState;
-use crate::model::{Bind, Binding, Digest, Gap, Known, ObservedCluster, Step, StepKind, Target};
+use crate::model::{
+    Bind, Binding, Desired, Digest, Gap, Known, Object, Observed, ObservedCluster, Reserved, Step, StepKind, Target,
+};
+use crate::plan::places::{Asked, Rolls, Watch};
+use crate::plan::{bindings, turns};
 use crate::ports::{Clock, Cluster, Journal, Port, PortError};
 
+/// As whom a controller holds a place of the budgets: no node is called so.
+const CONTROLLER: &str = "_controller";
 /// Whose the journal of what belongs to no node is; no node is called so.
 pub const CLUSTER: &str = "";
 /// How often what may pass is asked for again, and for how many seconds each time.
@@ -20,7 +29,6 @@ const ANSWER_S: i64 = 60;
 const LOOK_S: i64 = 2;
 
 /// What carries them out.
-#[derive(Debug)]
 pub struct Hands<'a, C, K> {
     /// The cluster.
     pub cluster: &'a C,
@@ -30,6 +38,14 @@ pub struct Hands<'a, C, K> {
     pub revision: &'a str,
     /// The plan that the journal tells of.
     pub plan: Digest,
+    /// Whether a window has shut since a step was planned.
+    pub is_shut: &'a dyn Fn(&Step) -> bool,
+}
+
+impl<C, K> fmt::Debug for Hands<'_, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hands").field("revision", &self.revision).field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 /// What is told meanwhile.
@@ -86,6 +102,10 @@ impl<C: Cluster, K: Clock> Hands<'_, C, K> {
             if interrupted() {
                 break;
             }
+            if (self.is_shut)(step) {
+                tell(Told::Waits(step, "the window shuts before it would be done".to_owned()));
+                continue;
+            }
             match self.cluster.stopped(CLUSTER).await {
                 Ok(None) => {}
                 Ok(Some(by)) => {
@@ -123,6 +143,44 @@ impl<C: Cluster, K: Clock> Hands<'_, C, K> {
         }
         self.record(journal, Entry::Over).await?;
         Ok(failed)
+    }
+
+    /// Carries one step out as [`Hands::carry`] does, where it disturbs pods in a place of the budgets that nodes count, as
+    /// theirs are counted; why it waits for one. `holder`: what was seen of others' places, and a name that no other run has.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal can't be written, or the cluster does not answer.
+    pub async fn carry_in_turn<J: Journal>(
+        &self,
+        step: &Step,
+        (desired, observed): (&Desired, &Observed),
+        (watch, run): (&RefCell<Watch>, String),
+        journal: &mut J,
+        interrupted: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) -> Port<Option<String>> {
+        let carried = self.carry(std::slice::from_ref(step), journal, interrupted, tell);
+        let (StepKind::BindWorkload { bind, .. } | StepKind::UnbindWorkload { bind, .. }) = &step.kind else {
+            return carried.await.map(|_| None);
+        };
+        let Object { kind, namespace, name, .. } = &bind.object;
+        let pods = observed.cluster.workload(kind, namespace, name).map_or(0, turns::rolled);
+        let limits = turns::limits(&bindings::covers(&step.kind, desired, observed));
+        if pods == 0 || limits.is_empty() {
+            return carried.await.map(|_| None);
+        }
+        let (rolls, reserved) = (Some(Rolls { object: &bind.object, limits: &limits }), Reserved::new());
+        let asked = Asked { node: CONTROLLER, desired, pods, reserved: &reserved, going: false, begun: false, rolls };
+        let turn = Turn::new(asked, observed, watch, run, self.clock.now(), false);
+        if let Some(waits) = turn.take(self.cluster, self.clock).await? {
+            return Ok(Some(waits.why));
+        }
+        let done = within(carried, turn.keep(self.cluster, self.clock)).await;
+        // What is not given back expires.
+        let _ = turn.give(self.cluster, self.clock, false).await;
+        // Nobody ends what is renewed for ever.
+        done.unwrap_or_else(|| Err(busy())).map(|_| None)
     }
 
     async fn step(

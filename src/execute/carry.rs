@@ -368,7 +368,7 @@ pub async fn carry_in_turn<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>
     let seen = observed.nodes.get(&plan.name).and_then(|seen| seen.cluster.as_ref());
     let going = seen.is_some_and(|seen| seen.tainted || seen.clients_paused);
     let pods = turns::down_at_once(&plan.steps);
-    let asked = Asked { node: &plan.name, desired, pods, reserved: &reserved, going, begun: false };
+    let asked = Asked { node: &plan.name, desired, pods, reserved: &reserved, going, begun: false, rolls: None };
     let (now, since_start) = (ports.clock.now(), ports.clock.elapsed().as_nanos());
     let turn = Turn::new(asked, observed, watch, format!("{now}+{since_start}"), now, overridden);
     let failed = |error: PortError, left| {

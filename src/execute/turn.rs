@@ -4,14 +4,13 @@
 //! place as if he had none, since others may have taken it meanwhile.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::place::LEASE_S;
 use crate::model::{Known, Observed, ObservedCluster, Place, PlaceState, Places};
-use crate::plan::places::{self, Asked, Nodes, Waits, Watch};
+use crate::plan::places::{self, Asked, Nodes, Rolls, Waits, Watch};
 use crate::ports::{Clock, Cluster, Port, PortError, Version};
 
 use super::machine::{backoff_s, later};
@@ -51,28 +50,25 @@ impl<'a> Turn<'a> {
         since: Timestamp,
         overridden: bool,
     ) -> Self {
-        let Asked { node, desired, pods, reserved, going: _, begun: _ } = asked;
+        let Asked { node, desired, pods, reserved, going: _, begun: _, rolls } = asked;
         let policy = desired.nodes.get(node).and_then(|wanted| wanted.policy.as_deref());
-        let files = policy.and_then(places::files).unwrap_or_default();
+        let files = match rolls {
+            Some(Rolls { limits, .. }) => limits.keys().copied().collect(),
+            None => policy.and_then(places::files).unwrap_or_default(),
+        };
         let place = Place {
             run,
             renewals: 0,
             lease_s: LEASE_S,
             state: PlaceState::Held,
             over: files.into_iter().map(str::to_owned).collect(),
-            nodes: 1,
+            nodes: u32::from(rolls.is_none()),
             pods,
             reserved: reserved.clone(),
             revision: desired.revision.to_string(),
             since: since.to_string(),
         };
         Turn { asked, observed, watch, overridden, place: RefCell::new(place), renewed: RefCell::default() }
-    }
-
-    /// The same of who changes no node, and takes down pods on nodes that these policy files govern.
-    pub fn of_no_node(self, over: BTreeSet<String>) -> Self {
-        let place = Place { nodes: 0, over, ..self.place.into_inner() };
-        Turn { place: RefCell::new(place), ..self }
     }
 
     /// Takes the place, or tells why not. Holders who were not seen to live are watched until they are, or their lease is

@@ -237,6 +237,37 @@ enum Hold {
     Blocked,
 }
 
+/// The nodes whose policies hold back what is done to a workload: those on which a binding may hold; and where one is taken
+/// back those on which the pods run, or where none is seen those on which they may.
+pub fn covers<'a>(kind: &StepKind, desired: &'a Desired, observed: &Observed) -> Vec<&'a DesiredNode> {
+    let nodes = desired.nodes.values();
+    let bind = match kind {
+        StepKind::BindWorkload { bind, .. } => {
+            return nodes.filter(|node| node.bindings.iter().any(|held| held.name == bind.binding)).collect();
+        }
+        StepKind::UnbindWorkload { bind, .. } => bind,
+        _ => return Vec::new(),
+    };
+    let Object { kind, namespace, name, .. } = &bind.object;
+    let owned = observed.cluster.pods.iter().filter(|pod| {
+        pod.namespace == *namespace && pod.owner.as_ref().is_some_and(|o| o.kind == *kind && o.name == *name)
+    });
+    let on: BTreeSet<&String> = owned.filter_map(|pod| pod.node.as_ref()).collect();
+    // Its pods may be another object's: then wherever they may run.
+    let may = |node: &DesiredNode| {
+        let labels = observed.nodes.get(&node.node).and_then(|seen| seen.labels.known());
+        labels.is_none_or(|labels| bind.affinity.admits(&node.node, labels))
+    };
+    nodes.filter(|node| if on.is_empty() { may(node) } else { on.contains(&node.node) }).collect()
+}
+
+/// Whether a window has shut since it was planned: of a policy of the nodes that a step of the cluster's covers.
+pub fn is_shut(step: &Step, desired: &Desired, observed: &Observed, now: Timestamp) -> bool {
+    let nodes = covers(&step.kind, desired, observed);
+    let mut windows = nodes.iter().filter_map(|node| node.policy.as_ref()?.window.as_ref());
+    windows.any(|shared| !window::admits(shared, now, step.estimate_s))
+}
+
 /// What the policies of the nodes that a binding covers say of disturbing its pods: the strictest counts.
 fn hold(covered: &[&DesiredNode], observed: &Observed, seconds: u64, now: Timestamp) -> Hold {
     let mut hold = Hold::No;
@@ -281,8 +312,7 @@ fn absent(binding: &Binding, object: &Object, observed: &Observed) -> Block {
     }
 }
 
-/// What is taken back: what was carried out for workloads that no binding manages any more. The policies of the nodes on
-/// which the pods run hold it back, or where none is seen of those on which they may.
+/// What is taken back: what was carried out for workloads that no binding manages any more.
 fn unbound(desired: &Desired, observed: &Observed, recorded: &[Bound], now: Timestamp, plan: &mut ClusterPlan) {
     let managed = desired.bindings.iter().filter(|binding| binding.manage).filter_map(|b| match &b.target {
         Target::Kubernetes { object, .. } => Some(object),
@@ -291,23 +321,13 @@ fn unbound(desired: &Desired, observed: &Observed, recorded: &[Bound], now: Time
     let managed: Vec<&Object> = managed.collect();
     let is_managed = |object: &Object| managed.iter().any(|managed| managed.is(object));
     for Bound { bind, revision: _ } in recorded.iter().filter(|bound| !is_managed(&bound.bind.object)) {
-        let Object { kind, namespace, name, .. } = &bind.object;
-        let owned = observed.cluster.pods.iter().filter(|pod| {
-            pod.namespace == *namespace && pod.owner.as_ref().is_some_and(|o| o.kind == *kind && o.name == *name)
-        });
-        let nodes: BTreeSet<&String> = owned.filter_map(|pod| pod.node.as_ref()).collect();
-        // Its pods may be another object's: then wherever they may run.
-        let may = |node: &DesiredNode| {
-            let labels = observed.nodes.get(&node.node).and_then(|seen| seen.labels.known());
-            labels.is_none_or(|labels| bind.affinity.admits(&node.node, labels))
-        };
-        let covers = |node: &&DesiredNode| if nodes.is_empty() { may(node) } else { nodes.contains(&node.node) };
-        let covered: Vec<&DesiredNode> = desired.nodes.values().filter(covers).collect();
-        let kind = StepKind::UnbindWorkload { bind: Box::new(bind.clone()), timeout_s: timeout(&covered) };
+        let back = |timeout_s| StepKind::UnbindWorkload { bind: Box::new(bind.clone()), timeout_s };
+        let covered = covers(&back(0), desired, observed);
+        let kind = back(timeout(&covered));
         let mut step = step(plan.steps.len(), kind);
         match hold(&covered, observed, step.estimate_s, now) {
             Hold::No => {
-                let Object { kind, .. } = &bind.object;
+                let Object { kind, namespace, name, .. } = &bind.object;
                 let found = observed.cluster.workload(kind, namespace, name);
                 let full = found.is_some_and(|found| turns::pods_are_down(&covered, desired, observed, found))
                     || rolls(observed, &bind.object);

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::model::place::{Place, PlaceState, Places, Reserved};
 use crate::model::policy::Policy;
-use crate::model::{Desired, DesiredNode, Known, NodePlan, NodeState, Observed, ObservedCluster, StepKind};
+use crate::model::{Desired, DesiredNode, Known, NodePlan, NodeState, Object, Observed, ObservedCluster, StepKind};
 
-use super::turns::Domains;
+use super::turns::{self, Domains};
 
 /// What is known of a holder's node by a look that is no older than the question: whether it is tainted or paused; `None`:
 /// the cluster has no such node.
@@ -234,6 +234,17 @@ pub struct Asked<'a> {
     pub going: bool,
     /// Whether it has begun already, so that some of what it reserved is used by what it moved.
     pub begun: bool,
+    /// What is rolled out, of who changes no node.
+    pub rolls: Option<Rolls<'a>>,
+}
+
+/// A workload whose pods are made anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Rolls<'a> {
+    /// The workload.
+    pub object: &'a Object,
+    /// How many pods may be down on the nodes of each policy file that governs it, by their paths.
+    pub limits: &'a BTreeMap<&'a str, u32>,
 }
 
 /// Why a place is not to be had.
@@ -249,7 +260,7 @@ pub struct Waits {
 
 /// Why a node gets no place, if it gets none. `observed` is what it sees now, with the places as they were read last.
 pub fn why_not(asked: &Asked<'_>, observed: &Observed, watch: &Watch, now: Duration, nodes: &Nodes) -> Option<Waits> {
-    let Asked { node, desired, pods, reserved, going, begun } = *asked;
+    let Asked { node, desired, pods, reserved, going, begun, rolls } = *asked;
     let cluster = &observed.cluster;
     let counted = |holder: &str, place: &Known<Place>| holder != node && counts(holder, place, watch, now, nodes);
     let all = taken(desired, cluster, &counted);
@@ -268,6 +279,10 @@ pub fn why_not(asked: &Asked<'_>, observed: &Observed, watch: &Watch, now: Durat
     };
     if let Some((on, resource)) = short(cluster, node, (reserved, begun), &counted) {
         return Some(waits(format!("others have reserved the {resource} on {on} that it counts on"), "by itself"));
+    }
+    if let Some(Rolls { object: Object { kind, namespace, name, .. }, limits }) = rolls {
+        let (file, limit) = turns::full(limits, pods, (kind, namespace, name), desired, observed, &counted)?;
+        return Some(waits(format!("on the nodes of {file}, {limit} pods may be down at once"), "by itself"));
     }
     let policy = desired.nodes.get(node).and_then(|wanted: &DesiredNode| wanted.policy.as_deref())?;
     let mut domains = Domains::new(desired, observed, |name| (name == node).then_some(NodeState::Changing));

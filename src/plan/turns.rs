@@ -5,14 +5,14 @@
 //! that a file matches and a layout speaks of. Nodes in no cluster have nobody who could count them: each has its own
 //! time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::model::observed::WorkloadState;
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{Amount, Policy, Shared, Uncoordinated};
-use crate::model::{Desired, DesiredNode, Digest, NodePlan, NodeState, Observed, Source, Step, StepKind};
+use crate::model::{Desired, DesiredNode, Digest, Known, NodePlan, NodeState, Observed, Place, Source, Step, StepKind};
 
 use super::places::{self, Taken};
 use super::report;
@@ -221,42 +221,45 @@ pub fn wait(desired: &Desired, node: &mut NodePlan, message: String, comes: &str
     }
 }
 
-/// Whether the rollout of a new template would take more pods down than budgets of these nodes allow at once, beside those
-/// that holders of places take down and those that other managed workloads lack.
+/// Whether the rollout of a new template would take more pods down than budgets of these nodes allow at once.
 pub fn pods_are_down(nodes: &[&DesiredNode], desired: &Desired, observed: &Observed, found: &WorkloadState) -> bool {
+    let shows = |holder: &str, place: &Known<Place>| places::shows(&observed.cluster, holder, place);
+    full(&limits(nodes), rolled(found), (&found.kind, &found.namespace, &found.name), desired, observed, &shows)
+        .is_some()
+}
+
+/// The most pods that a new template takes down at once.
+pub fn rolled(found: &WorkloadState) -> u32 {
+    found.down.min(found.replicas)
+}
+
+/// How many pods may be down on the nodes of each of these policy files that say so, by their paths.
+pub fn limits<'a>(nodes: &[&'a DesiredNode]) -> BTreeMap<&'a str, u32> {
     let budgets = nodes.iter().filter_map(|node| node.policy.as_ref()?.budget.max_pods.as_ref());
-    let mut budgets = budgets.peekable();
-    let goes = found.down.min(found.replicas);
-    if budgets.peek().is_none() || goes == 0 {
-        return false;
+    budgets.map(|max| (&*max.over.file, max.limit)).collect()
+}
+
+/// The policy file on whose nodes too many pods would be down with so many more of a workload, and how many may be: beside
+/// those that holders of places take down, and those that other managed workloads lack.
+pub fn full<'a>(
+    limits: &BTreeMap<&'a str, u32>,
+    goes: u32,
+    (kind, namespace, name): (&str, &str, &str),
+    desired: &Desired,
+    observed: &Observed,
+    counts: &dyn Fn(&str, &Known<Place>) -> bool,
+) -> Option<(&'a str, u32)> {
+    if limits.is_empty() || goes == 0 {
+        return None;
     }
-    let cluster = &observed.cluster;
-    let taken = places::taken(desired, cluster, &|holder, place| places::shows(cluster, holder, place));
-    let others = cluster.workloads.iter().filter(|w| w.revision.is_some() && !std::ptr::eq(*w, found));
-    let lacking = others.map(|w| w.replicas.saturating_sub(w.ready)).fold(0, u32::saturating_add);
-    budgets.any(|max| {
-        let of = taken.iter().filter(|taken| taken.counts_in(&max.over.file));
-        let down = of.map(|taken| taken.pods).fold(lacking, u32::saturating_add);
-        down.saturating_add(goes) > max.limit
+    let taken = places::taken(desired, &observed.cluster, counts);
+    let others = observed.cluster.workloads.iter().filter(|w| w.revision.is_some() && !w.is(kind, namespace, name));
+    let lacking = others.map(|w| w.replicas.saturating_sub(w.ready)).fold(goes, u32::saturating_add);
+    let mut limits = limits.iter().map(|(file, limit)| (*file, *limit));
+    limits.find(|(file, limit)| {
+        let of = taken.iter().filter(|taken| taken.counts_in(file));
+        of.map(|taken| taken.pods).fold(lacking, u32::saturating_add) > *limit
     })
-}
-
-/// The most pods that one of the cluster's steps takes down at once.
-pub fn rolled(steps: &[Step], observed: &Observed) -> u32 {
-    let goes = |step: &Step| {
-        let (StepKind::BindWorkload { bind, .. } | StepKind::UnbindWorkload { bind, .. }) = &step.kind else {
-            return 0;
-        };
-        let found = observed.cluster.workload(&bind.object.kind, &bind.object.namespace, &bind.object.name);
-        found.map_or(0, |found| found.down.min(found.replicas))
-    };
-    steps.iter().filter(|step| step.waits.is_none()).map(goes).max().unwrap_or(0)
-}
-
-/// The policy files that limit pods, by their paths.
-pub fn counting(desired: &Desired) -> BTreeSet<String> {
-    let budgets = desired.nodes.values().filter_map(|node| node.policy.as_ref()?.budget.max_pods.as_ref());
-    budgets.map(|max| max.over.file.to_string()).collect()
 }
 
 /// Whether a node that nobody coordinates would share a budget that it can't.

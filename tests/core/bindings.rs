@@ -9,7 +9,8 @@ use sectile::execute::journal;
 use sectile::model::observed::WorkloadState;
 use sectile::model::plan::BlockCode;
 use sectile::model::policy::Allocation;
-use sectile::model::{Affinity, Desired, Digest, Known, Observed, Plan, StepKind, Target};
+use sectile::model::{Affinity, Desired, Digest, Known, Observed, Place, PlaceState, Plan, StepKind, Target};
+use sectile::plan::bindings;
 use sectile::plan::check::{Invariant, check};
 use sectile::plan::plan;
 use sectile::sim::clock::SimClock;
@@ -222,7 +223,7 @@ fn a_damaged_step_of_the_cluster_is_caught() {
 /// Carries the cluster's steps of a plan out: what was told, what failed, and the journal.
 fn carry(run: &Run, plan: &Plan) -> (Vec<String>, Vec<String>, MemoryJournal) {
     let (cluster, clock) = (run.cluster(), SimClock { world: run.world.clone() });
-    let hands = Hands { cluster: &cluster, clock: &clock, revision: "r1", plan: Digest::of([]) };
+    let hands = Hands { cluster: &cluster, clock: &clock, revision: "r1", plan: Digest::of([]), is_shut: &|_| false };
     let told = RefCell::new(Vec::new());
     let mut tell = |news: Told<'_>| {
         told.borrow_mut().push(match news {
@@ -359,6 +360,65 @@ fn a_rollout_waits_where_more_pods_would_be_down_than_the_budget_allows() {
     observed.cluster.workloads[1] = lacking;
     observed.cluster.workloads[0].down = 0;
     assert_eq!(sectile::plan::plan(&desired, &observed, now).cluster.steps[0].waits, None);
+}
+
+/// Carries the first of the cluster's steps out in its turn; why it waits.
+fn carry_in_turn(run: &Run, (desired, observed, plan): &(Desired, Observed, Plan)) -> Option<String> {
+    let (cluster, clock) = (run.cluster(), SimClock { world: run.world.clone() });
+    let hands = Hands { cluster: &cluster, clock: &clock, revision: "r1", plan: Digest::of([]), is_shut: &|_| false };
+    let (watch, mut journal) = (RefCell::default(), MemoryJournal::default());
+    let (seen, holder) = ((desired, observed), (&watch, "ours".to_owned()));
+    let step = &plan.cluster.steps[0];
+    at_once(hands.carry_in_turn(step, seen, holder, &mut journal, &|| false, &mut |_| {})).unwrap().unwrap()
+}
+
+#[test]
+fn a_rollout_began_while_nodes_had_taken_down_as_many_pods_as_may_be() {
+    let run = scene("StatefulSet", "2g.20gb", "[budget]\nmax_pods = 1\n");
+    // By then it was the rollout's turn, and a moment later the node's.
+    let picture = run.plan();
+    let place = Place {
+        run: "another's".to_owned(),
+        renewals: 7,
+        lease_s: 60,
+        // Nobody waits for it to expire.
+        state: PlaceState::Failed,
+        over: ["policies/p.toml".to_owned()].into(),
+        nodes: 1,
+        pods: 1,
+        reserved: Default::default(),
+        revision: String::new(),
+        since: String::new(),
+    };
+    lock(&run.world).places.insert("n".to_owned(), place);
+    let why = carry_in_turn(&run, &picture).unwrap();
+    assert_eq!(why, "on the nodes of policies/p.toml, 1 pods may be down at once; n has a place");
+    assert_eq!(run.observe().cluster.workloads[0].revision, None);
+    lock(&run.world).places.clear();
+    assert_eq!(carry_in_turn(&run, &picture), None);
+    assert_eq!(run.observe().cluster.workloads[0].revision.as_deref(), Some("r1"));
+    assert!(lock(&run.world).places.is_empty());
+}
+
+#[test]
+fn a_rollout_began_whose_window_had_shut_while_others_were_carried_out() {
+    let run = scene("StatefulSet", "2g.20gb", "[window]\nopen = [\"Mon-Sun 00:00-02:00\"]\n");
+    let (desired, observed, plan) = run.plan();
+    let shut = |at: &str| bindings::is_shut(&plan.cluster.steps[0], &desired, &observed, at.parse().unwrap());
+    assert!(!shut("2026-01-01T01:00:00Z"));
+    assert!(shut("2026-01-01T02:00:00Z"));
+    assert!(shut("2026-01-01T03:00:00Z"));
+    let (cluster, clock) = (run.cluster(), SimClock { world: run.world.clone() });
+    let hands = Hands { cluster: &cluster, clock: &clock, revision: "r1", plan: Digest::of([]), is_shut: &|_| true };
+    let mut told = Vec::new();
+    let mut tell = |news: Told<'_>| match news {
+        Told::Waits(_, why) => told.push(why),
+        other => panic!("{other:?}"),
+    };
+    let steps = &run.plan().2.cluster.steps;
+    at_once(hands.carry(steps, &mut MemoryJournal::default(), &|| false, &mut tell)).unwrap().unwrap();
+    assert_eq!(told, ["the window shuts before it would be done"]);
+    assert_eq!(run.observe().cluster.workloads[0].revision, None);
 }
 
 #[test]

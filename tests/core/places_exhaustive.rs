@@ -189,7 +189,8 @@ impl Rules {
             let cluster = ObservedCluster { places: Known::Known(all), ..seen };
             let observed = Observed { nodes: [(name(own), node(own))].into(), cluster };
             let (node, reserved) = (name(own), Reserved::new());
-            let asked = Asked { node: &node, desired, pods: 0, reserved: &reserved, going: false, begun: false };
+            let asked =
+                Asked { node: &node, desired, pods: 0, reserved: &reserved, going: false, begun: false, rolls: None };
             places::why_not(&asked, &observed, &watch, now, &nodes).is_none()
         })
     }

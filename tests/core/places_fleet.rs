@@ -364,7 +364,7 @@ async fn life(world: Rc<World>, n: usize, run: usize, clock: Skewed) {
         let pods = u32::try_from(1 + world.dice.below(4)).unwrap();
         let spare = SPARE[usize::try_from(world.dice.below(2)).unwrap()].0;
         let reserved = Reserved::from([(spare.to_owned(), [(RESOURCE.to_owned(), 1)].into())]);
-        let asked = Asked { node: &own, desired, pods, reserved: &reserved, going: false, begun: false };
+        let asked = Asked { node: &own, desired, pods, reserved: &reserved, going: false, begun: false, rolls: None };
         let name = format!("{run}+{}", world.now.get());
         let turn = Turn::new(asked, &observed, &watch, name, clock.now(), false);
         if !matches!(turn.take(&link, &clock).await, Ok(None)) {

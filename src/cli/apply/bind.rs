@@ -7,7 +7,8 @@ use super::super::outside::Outside;
 use super::super::trouble;
 use super::{Work, fingerprints};
 use crate::execute::bind::{Hands, Told};
-use crate::model::Digest;
+use crate::model::{Digest, Step};
+use crate::plan::bindings;
 use crate::render;
 
 impl<O: Outside> Work<'_, O> {
@@ -22,9 +23,11 @@ impl<O: Outside> Work<'_, O> {
         let mut journal = trouble::open(&self.fleet, trouble::CLUSTER)?;
         let plan = Digest::of(fingerprints(&picture.plan).iter().map(String::as_bytes));
         let revision = picture.plan.desired.to_string();
-        let hands = Hands { cluster, clock: &self.fleet.clock, revision: &revision, plan };
+        let Picture { desired, observed, .. } = picture;
+        let is_shut = |step: &Step| bindings::is_shut(step, desired, observed, self.fleet.time());
+        let hands = Hands { cluster, clock: &self.fleet.clock, revision: &revision, plan, is_shut: &is_shut };
         let quiet = self.global.quiet;
-        let sentence = |step: &crate::model::Step| render::step(&step.kind, &render::Names::default());
+        let sentence = |step: &Step| render::step(&step.kind, &render::Names::default());
         let mut tell = |told: Told<'_>| {
             let (word, step, more) = match &told {
                 Told::Waits(step, why) => ("waits", *step, format!(": {why}")),
