@@ -108,19 +108,12 @@ impl KubeCluster {
             if dry_run {
                 return Ok(());
             }
-            let before = self.write_down(revision, object, Some(bind)).await?;
-            let template = bind.claim_template();
-            if let Some(name) = &template {
-                let made = self.ask(requests::make_claims(&object.namespace, &claims(bind, name)), name).await?;
-                // What is there under that name says the same.
-                if made.status != 409 {
-                    made.done()?;
-                }
+            self.write_down(revision, object, Some(bind)).await?;
+            if let Some(name) = bind.claim_template() {
+                self.make_claims(bind, &name, &there).await?;
             }
             if let Applied::Done(_) = self.apply(object, &place, &body, false).await? {
-                let old =
-                    before.and_then(|before| before.bind.claim_template()).filter(|old| Some(old) != template.as_ref());
-                return self.drop_claims(object, old).await;
+                return Ok(());
             }
         }
         Err(changed_all_the_time(object))
@@ -152,16 +145,24 @@ impl KubeCluster {
             if dry_run {
                 return Ok(());
             }
-            self.drop_claims(object, bind.claim_template()).await?;
-            return self.write_down(revision, object, None).await.map(|_| ());
+            return self.write_down(revision, object, None).await;
         }
         Err(changed_all_the_time(object))
     }
 
-    async fn drop_claims(&self, object: &Object, template: Option<String>) -> Port<()> {
-        let Some(name) = template else { return Ok(()) };
-        let reply = self.ask(requests::delete_claims(&object.namespace, &name), &name).await?;
-        if reply.status == 404 { Ok(()) } else { reply.done() }
+    /// Makes the ResourceClaimTemplate of a binding. It goes with its workload, not before: pods that a Job makes again, and
+    /// a Deployment's earlier template, still name it when the binding is gone.
+    async fn make_claims(&self, bind: &Bind, name: &str, there: &Value) -> Port<()> {
+        let Object { api_version, kind, namespace, name: owner, path: _ } = &bind.object;
+        let uid = there.pointer("/metadata/uid").cloned().unwrap_or_default();
+        let owner = json!({ "apiVersion": api_version, "kind": kind, "name": owner, "uid": uid });
+        let made = self.ask(requests::make_claims(namespace, &claims(bind, name, &owner)), name).await?;
+        if made.status != 409 {
+            return made.done();
+        }
+        // What is there under that name says the same; a workload that was there before may be gone.
+        let owns = json!({ "metadata": { "ownerReferences": [owner] } });
+        self.ask(requests::own_claims(namespace, name, &owns), name).await?.done()
     }
 }
 
@@ -335,7 +336,7 @@ fn body(bind: &Bind, container: &str, revision: &str, there: &Value) -> Value {
 }
 
 /// The ResourceClaimTemplate of a binding (dra-driver-nvidia-gpu: a device's attribute `profile`).
-fn claims(bind: &Bind, name: &str) -> Value {
+fn claims(bind: &Bind, name: &str, owner: &Value) -> Value {
     let selector = format!("device.attributes['{DRA_DRIVER}'].profile == '{}'", bind.profile);
     let exactly = json!({
         "deviceClassName": MIG_CLASS,
@@ -350,6 +351,7 @@ fn claims(bind: &Bind, name: &str) -> Value {
             "name": name,
             "namespace": bind.object.namespace,
             "annotations": { BINDING: bind.binding },
+            "ownerReferences": [owner],
         },
         "spec": { "spec": { "devices": { "requests": [{ "name": "mig", "exactly": exactly }] } } },
     })

@@ -56,13 +56,6 @@ impl Record {
         of.map(|(key, text)| serde_json::from_str(text).map_err(|error| unreadable(key, &error))).collect()
     }
 
-    /// What was bound at a workload.
-    pub(super) fn of(&self, object: &Object) -> Port<Option<Bound>> {
-        let key = key(object);
-        let text = self.data.get(&key);
-        text.map(|text| serde_json::from_str(text).map_err(|error| unreadable(&key, &error))).transpose()
-    }
-
     fn revisions(&self) -> Port<Vec<String>> {
         let Some(text) = self.data.get(REVISIONS) else { return Ok(Vec::new()) };
         serde_json::from_str(text).map_err(|error| unreadable(REVISIONS, &error))
@@ -114,19 +107,18 @@ impl KubeCluster {
     }
 
     /// Takes a revision up and records what is about to be bound, or (`None`) that it was taken back; again where somebody
-    /// else was faster. What was recorded of the workload before.
-    pub(super) async fn write_down(&self, revision: &str, object: &Object, bind: Option<&Bind>) -> Port<Option<Bound>> {
+    /// else was faster.
+    pub(super) async fn write_down(&self, revision: &str, object: &Object, bind: Option<&Bind>) -> Port<()> {
         let bound = bind.map(|bind| Bound { bind: bind.clone(), revision: revision.to_owned() });
         for _ in 0..CONFLICTS {
             let record = self.record().await?;
             record.refuse_older(revision)?;
-            let before = record.of(object)?;
             let data = record.change(revision, object, bound.as_ref())?;
             let call = match &record.metadata.resource_version {
                 Some(version) => {
                     requests::patch_record(&json!({ "metadata": { "resourceVersion": version }, "data": data }))
                 }
-                None if bound.is_none() => return Ok(before),
+                None if bound.is_none() => return Ok(()),
                 None => requests::make_record(&json!({
                     "apiVersion": "v1",
                     "kind": "ConfigMap",
@@ -136,7 +128,7 @@ impl KubeCluster {
             };
             let reply = self.ask(call, RECORD.1).await?;
             if reply.status != 409 {
-                return reply.done().map(|()| before);
+                return reply.done();
             }
         }
         Err(PortError {

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use kube::Resource;
-use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request as Paths;
 use serde_json::Value;
 
@@ -102,7 +102,9 @@ pub const CONTROLLING: &[Right] = &[
     right("batch", "cronjobs", "get"),
     right("batch", "cronjobs", "patch"),
     CREATE_CLAIMS,
-    DELETE_CLAIMS,
+    PATCH_CLAIMS,
+    // Some API servers let only those name an owner who may delete (OwnerReferencesPermissionEnforcement).
+    right("resource.k8s.io", "resourceclaimtemplates", "delete"),
 ];
 
 const fn right(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
@@ -111,7 +113,7 @@ const fn right(group: &'static str, resource: &'static str, verb: &'static str) 
 
 const CREATE_MAP: Right = right("", "configmaps", "create");
 const CREATE_CLAIMS: Right = right("resource.k8s.io", "resourceclaimtemplates", "create");
-const DELETE_CLAIMS: Right = right("resource.k8s.io", "resourceclaimtemplates", "delete");
+const PATCH_CLAIMS: Right = right("resource.k8s.io", "resourceclaimtemplates", "patch");
 
 const GET_NODE: Right = right("", "nodes", "get");
 const PATCH_NODE: Right = right("", "nodes", "patch");
@@ -342,8 +344,8 @@ pub fn make_claims(namespace: &str, template: &Value) -> Option<Call> {
     call(CREATE_CLAIMS, what, claims(namespace).create(&params, body))
 }
 
-/// Deletes a ResourceClaimTemplate: the claims that were made by it stay.
-pub fn delete_claims(namespace: &str, name: &str) -> Option<Call> {
-    let what = format!("deleting ResourceClaimTemplate {namespace}/{name}");
-    call(DELETE_CLAIMS, what, claims(namespace).delete(name, &DeleteParams::default()))
+/// Gives a ResourceClaimTemplate an owner more: owners are merged by their UIDs.
+pub fn own_claims(namespace: &str, name: &str, patch: &Value) -> Option<Call> {
+    let request = claims(namespace).patch(name, &PatchParams::default(), &Patch::Strategic(patch));
+    call(PATCH_CLAIMS, format!("changing ResourceClaimTemplate {namespace}/{name}"), request)
 }

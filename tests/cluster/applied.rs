@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 /// The content type of an apply.
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// A field that is set and taken back as a whole.
 const ATOMIC: &str = "f:requiredDuringSchedulingIgnoredDuringExecution";
 

@@ -305,15 +305,37 @@ async fn where_instances_come_by_claims_pods_name_a_template_of_ours() {
     assert_eq!(spec["containers"][0]["resources"], json!({ "claims": [{ "name": "sectile" }] }));
     let made = |rig: &Rig, name: &str| rig.server.lock().store.get("resourceclaimtemplates", "a", name).cloned();
     insta::assert_snapshot!(serde_json::to_string_pretty(&made(&rig, &name).unwrap()["spec"]).unwrap());
+    let owners = |rig: &Rig| {
+        let owners = made(rig, &name).unwrap()["metadata"]["ownerReferences"].clone();
+        owners.as_array().unwrap().iter().map(|owner| owner["uid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(owners(&rig), ["uid-of-w"]);
     // What is there already will do.
     rig.cluster.bind(&bind, "r1", false).await.unwrap();
-    // The old one goes after the change.
+    assert_eq!(owners(&rig), ["uid-of-w"]);
+    // And belongs to whoever bears the name by then, before the old one's things are cleared away.
+    rig.server.lock().store.edit("deployments", "a", "w", |object| object["metadata"]["uid"] = json!("another-uid"));
+    rig.cluster.bind(&bind, "r1", false).await.unwrap();
+    assert_eq!(owners(&rig), ["uid-of-w", "another-uid"]);
     let other = Bind { profile: "2g.20gb".parse().unwrap(), ..bind.clone() };
     rig.cluster.bind(&other, "r1", false).await.unwrap();
-    assert!(made(&rig, &name).is_none() && made(&rig, &other.claim_template().unwrap()).is_some());
     rig.cluster.unbind(&other, "r1", false).await.unwrap();
-    assert!(made(&rig, &other.claim_template().unwrap()).is_none());
     assert_eq!(template(&rig, &other)["resourceClaims"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_template_was_gone_while_a_jobs_next_pods_or_an_earlier_template_still_named_it() {
+    let rig = rig(plain("Deployment"));
+    let bind = Bind { allocation: Allocation::Dra, ..bind("Deployment") };
+    let other = Bind { profile: "2g.20gb".parse().unwrap(), ..bind.clone() };
+    for bind in [&bind, &other] {
+        rig.cluster.bind(bind, "r1", false).await.unwrap();
+    }
+    rig.cluster.unbind(&other, "r1", false).await.unwrap();
+    for bind in [&bind, &other] {
+        let name = bind.claim_template().unwrap();
+        assert!(rig.server.lock().store.get("resourceclaimtemplates", "a", &name).is_some());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ fn all() -> Vec<(&'static str, Call)> {
         ("make_record", requests::make_record(&patch)),
         ("patch_record", requests::patch_record(&patch)),
         ("make_claims", requests::make_claims("a", &patch)),
-        ("delete_claims", requests::delete_claims("a", "sectile-1")),
+        ("own_claims", requests::own_claims("a", "sectile-1", &json!({ "metadata": {} }))),
     ];
     made.map(|(function, call)| (function, call.unwrap())).into()
 }

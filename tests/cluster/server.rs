@@ -14,7 +14,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::applied::{APPLY, apply};
+use crate::applied::{APPLY, STRATEGIC, apply};
 use crate::store::{KINDS, Kind, Store, Stream};
 
 /// API group, resource with its subresource, and verb.
@@ -217,6 +217,13 @@ fn refusal(status: u16, message: &str) -> Response<Stream> {
     reply(status, &body)
 }
 
+/// Owners are merged by their UIDs.
+fn keep_owners(object: &mut Value, before: Vec<Value>) {
+    let Some(new) = object["metadata"]["ownerReferences"].as_array_mut() else { return };
+    let theirs = before.into_iter().filter(|owner| new.iter().all(|new| new["uid"] != owner["uid"]));
+    *new = theirs.chain(new.clone()).collect();
+}
+
 /// RFC 7386.
 fn merge(into: &mut Value, patch: &Value) {
     let Some(changes) = patch.as_object() else {
@@ -338,7 +345,11 @@ impl State {
                     );
                 }
                 let mut made = object;
+                let owners = made["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
                 merge(&mut made, &body);
+                if request.headers()["content-type"] == STRATEGIC {
+                    keep_owners(&mut made, owners);
+                }
                 reply(200, &self.store.put(resource, made))
             }
             ("delete", None, Some(name)) if resource != "pods" => {
