@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::node::{DEPLOY, Log, StandIn, fleet_name};
 
 /// Something that is waited for here and does not come in this time never will.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a program has done.
 #[derive(Debug)]
