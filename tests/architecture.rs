@@ -58,7 +58,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "tonic_prost",
         ],
     ),
-    ("host", &["ports", "model"], &["jiff", "rustix", "serde", "serde_json", "tokio", "zbus"]),
+    (
+        "host",
+        &["ports", "model"],
+        &["futures_util", "jiff", "rustix", "serde", "serde_json", "tokio", "tracing", "zbus"],
+    ),
     (
         "sim",
         &["ports", "model"],

@@ -76,9 +76,9 @@ struct Counts {
 
 /// Carries the tree, or a saved plan of it, out.
 pub(super) fn run(args: &Apply, global: &Global) -> Result<Exit, Error> {
-    let path = args.path();
+    let path = args.path(global);
     let saved = if path.is_file() { Some(read(&path)?) } else { None };
-    let tree_path = if saved.is_some() { args.tree_path() } else { path };
+    let tree_path = if saved.is_some() { args.tree_path(global) } else { path };
     let (tree, units, loaded) = context::load(&tree_path, global)?;
     let purpose = if args.dry_run.is_none() { Purpose::Change } else { Purpose::Look };
     on!(fleet::open(global, purpose)?, fleet => apply(args, global, saved, (tree, units, loaded), fleet))

@@ -17,6 +17,9 @@ pub use global::{Cluster, Color, Global, Gpus, Output, SimFleet};
 /// Where the tree lies on a node.
 const SYSTEM_TREE: &str = "/etc/sectile";
 
+/// How often a service looks at everything.
+const RESYNC: Duration = Duration::from_secs(60);
+
 const EXIT_CODES: &str = "Exit codes:
   0    done, or nothing to do
   1    an error
@@ -237,9 +240,16 @@ pub struct Service {
     /// The tree
     #[command(flatten)]
     pub tree: Tree,
-    /// How often everything is looked at, also where nothing is known to have changed
-    #[arg(long, env = "SECTILE_RESYNC", value_name = "DURATION", default_value = "1m", value_parser = resync)]
-    pub resync: Duration,
+    /// How often everything is looked at, also where nothing is known to have changed [default: 1m]
+    #[arg(long, env = "SECTILE_RESYNC", value_name = "DURATION", value_parser = resync)]
+    pub resync: Option<Duration>,
+}
+
+impl Service {
+    /// How often everything is looked at.
+    pub fn resync(&self, global: &Global) -> Duration {
+        self.resync.or(global.own.resync).unwrap_or(RESYNC)
+    }
 }
 
 /// Shorter would be a load on the cluster, longer would be forgotten.
@@ -372,26 +382,30 @@ pub struct Tree {
 
 impl Tree {
     /// The path that was given, or the default.
-    pub fn path(&self) -> PathBuf {
-        self.tree.clone().unwrap_or_else(default_tree)
+    pub fn path(&self, global: &Global) -> PathBuf {
+        self.tree.clone().unwrap_or_else(|| default_tree(global))
     }
 }
 
 impl Apply {
     /// The tree or the saved plan that was given, or the tree of the settings.
-    pub fn path(&self) -> PathBuf {
-        self.tree_or_plan.clone().unwrap_or_else(|| self.tree_path())
+    pub fn path(&self, global: &Global) -> PathBuf {
+        self.tree_or_plan.clone().unwrap_or_else(|| self.tree_path(global))
     }
 
     /// The tree that a saved plan is compared with.
-    pub fn tree_path(&self) -> PathBuf {
-        self.tree.clone().unwrap_or_else(default_tree)
+    pub fn tree_path(&self, global: &Global) -> PathBuf {
+        self.tree.clone().unwrap_or_else(|| default_tree(global))
     }
 }
 
-/// `.` where it holds `layouts/`, else the system's tree.
-pub fn default_tree() -> PathBuf {
-    if Path::new("layouts").is_dir() { PathBuf::from(".") } else { PathBuf::from(SYSTEM_TREE) }
+/// `.` where it holds `layouts/`, else that of the node's settings, else the system's.
+fn default_tree(global: &Global) -> PathBuf {
+    match &global.own.tree {
+        _ if Path::new("layouts").is_dir() => PathBuf::from("."),
+        Some(tree) => tree.clone(),
+        None => PathBuf::from(SYSTEM_TREE),
+    }
 }
 
 /// A reason is told within a line, and is there to be read.

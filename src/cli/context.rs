@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::config::{self, Loaded, NodeFacts, Tree, diagnostic};
 use crate::model::memory::TakenUp;
-use crate::model::{Desired, DesiredNode, Known, Observed, Plan, Target};
+use crate::model::{Desired, DesiredNode, Known, Observed, Plan};
 use crate::plan::{self, guards};
 
 use super::args::{Global, Output};
@@ -59,38 +59,19 @@ pub(super) fn look<O: Outside>(
     let observed = fleet.observe(units)?;
     let facts = observed.nodes.values().map(NodeFacts::of).collect();
     let before = fleet.taken_up();
-    let mut picture = weigh(tree, loaded, observed, facts, before.as_ref(), fleet.time(), adjust)?;
-    if !O::SIMULATED {
-        refuse_units(&picture.desired)?;
-    }
+    let adjust = |desired: &mut Desired| {
+        if let Some(allowed) = fleet.outside.allowed() {
+            guards::permit(desired, allowed);
+        }
+        adjust(desired);
+    };
+    let mut picture = weigh(tree, loaded, observed, facts, before.as_ref(), fleet.time(), &adjust)?;
     super::trouble::hold(&mut picture.plan, &picture.desired, &picture.observed, fleet)?;
     // Narrowed only now: budgets, bindings and free instances elsewhere are the whole fleet's.
     if let Some(names) = &fleet.only {
         picture.plan = plan::narrow(picture.plan, names);
     }
     Ok(picture)
-}
-
-/// Of the units of a real node nothing can be seen or done yet.
-fn refuse_units(desired: &Desired) -> Result<(), Error> {
-    let bound = |node: &DesiredNode| {
-        let units = node.bindings.iter().filter_map(|binding| match &binding.target {
-            Target::Systemd { unit, .. } => Some(unit.clone()),
-            Target::Kubernetes { .. } | Target::Command { .. } => None,
-        });
-        let paused = node.policy.iter().flat_map(|policy| policy.clients.systemd.clone());
-        units.chain(paused).collect::<Vec<_>>()
-    };
-    for (node, wanted) in &desired.nodes {
-        let units = bound(wanted);
-        if !units.is_empty() {
-            let units = units.join(", ");
-            let error =
-                Error::failed(format!("this version does not speak to systemd, and the tree names {units} on {node}"));
-            return Err(error.hint("narrow the binding with `nodes` or `labels`, or take it out"));
-        }
-    }
-    Ok(())
 }
 
 /// Resolves, plans and checks what was observed. `facts` are of all nodes that are planned, `before` is the tree that was

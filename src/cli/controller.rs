@@ -69,9 +69,9 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
     // On a thread of its own: a long look must not lose the lease.
     let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));
     let (told, seen, watch) = Default::default();
-    let tree = Current::new(args.tree.path());
+    let tree = Current::new(args.tree.path(global));
     let mut work = Work { kube, lead, stop, tree, told, seen, watch };
-    runtime.block_on(work.until_stopped(args.resync));
+    runtime.block_on(work.until_stopped(args.resync(global)));
     work.lead.close();
     runtime.block_on(electing).context(|| "the election ended by itself".to_owned())?;
     Ok(Exit::Done)

@@ -68,7 +68,7 @@ pub(super) enum Opened {
     Simulated(Fleet<Simulated>),
     /// This node.
     Here(Box<Fleet<ThisNode<Watched<Library>>>>),
-    /// This program's node of a real cluster, with simulated GPUs.
+    /// This program's node, of a real cluster or of none, with simulated GPUs.
     Joined(Box<Fleet<ThisNode<Door>>>),
 }
 
@@ -109,25 +109,32 @@ pub(super) fn is_real_cluster(global: &Global) -> bool {
     }
 }
 
-/// Opens what the options ask for.
-pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
+/// Whether the GPUs are those of this node, and where its cluster is, if somebody told.
+fn sides(global: &Global) -> (bool, Option<args::Cluster>) {
     let real = match (global.gpus, &global.sim) {
         (Some(args::Gpus::Nvml | args::Gpus::Auto), _) | (None, None) => true,
         (Some(args::Gpus::Sim), _) | (None, Some(_)) => false,
     };
     // A program on the simulated driver finds the fleet in its settings, and is on a machine of its own all the same.
     let alone = real && global.sim_node.is_some();
-    let cluster = global.cluster.or(global.sim.as_ref().filter(|_| !alone).map(|_| args::Cluster::Sim));
-    match (real, cluster) {
+    (real, global.cluster.or(global.sim.as_ref().filter(|_| !alone).map(|_| args::Cluster::Sim)))
+}
+
+/// Whether nothing of this node is meant.
+pub(super) fn is_simulated(global: &Global) -> bool {
+    matches!(sides(global), (false, Some(args::Cluster::Sim) | None))
+}
+
+/// Opens what the options ask for.
+pub(super) fn open(global: &Global, purpose: Purpose) -> Result<Opened, Error> {
+    match sides(global) {
         (true, Some(args::Cluster::Sim)) => {
             Err(Error::failed("this version can't join real GPUs to a simulated cluster")
                 .hint("--cluster none leaves the cluster out"))
         }
         (true, _) => ThisNode::open(global, purpose).map(Box::new).map(Opened::Here),
-        (false, Some(args::Cluster::Kube)) => ThisNode::join(global, purpose).map(Box::new).map(Opened::Joined),
-        (false, Some(args::Cluster::None)) => {
-            Err(Error::failed("this version can't simulate GPUs without their cluster")
-                .hint("leave --cluster out; a node of a fleet file with `cluster = false` is in no cluster"))
+        (false, Some(args::Cluster::Kube | args::Cluster::None)) => {
+            ThisNode::join(global, purpose).map(Box::new).map(Opened::Joined)
         }
         (false, _) => Simulated::open(global, global.sim.as_ref().unwrap_or(&SimFleet::Builtin)).map(Opened::Simulated),
     }

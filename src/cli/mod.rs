@@ -21,6 +21,7 @@ mod profiles;
 mod progress;
 mod published;
 mod run;
+mod settings;
 mod shown;
 mod simulated;
 mod status;
@@ -40,7 +41,7 @@ use exit::Exit;
 
 /// Reads the command line, does what it says, and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // A reader who left needs no message, and a wrong command line is told as clap tells it.
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     };
     anstream::ColorChoice::from(cli.global.color).write_global();
     log(&cli);
-    match run(&cli) {
+    match settle(&mut cli).and_then(|()| run(&cli)) {
         Ok(exit) => exit.into(),
         Err(error) => {
             let _ = anstream::stderr().write_all(error.report().as_bytes());
@@ -71,6 +72,20 @@ fn log(cli: &Cli) {
     };
     // Another subscriber is there only where a test put it.
     let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+}
+
+/// Takes in the node's own settings, for what works on this node.
+fn settle(cli: &mut Cli) -> Result<(), Error> {
+    use Command::*;
+    let on_nodes = match &cli.command {
+        Validate(_) | Plan(_) | Apply(_) | Status(_) | Export(_) | Suspend(_) | Resume(_) | Run(_) => true,
+        Profiles(_) | Fit(_) => true,
+        Completions(_) | Driver(_) | Controller(_) => false,
+    };
+    if on_nodes && !fleet::is_simulated(&cli.global) {
+        cli.global.own = settings::read(&cli.global)?;
+    }
+    Ok(())
 }
 
 fn run(cli: &Cli) -> Result<Exit, Error> {

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::gpu::Gpus;
 use crate::host::journal::FileJournal;
-use crate::model::{Known, Memory};
+use crate::model::{Allowed, Known, Memory};
 use crate::ports::{Clock, Cluster, Driver, Host, Journal, PortError};
 
 use super::error::Error;
@@ -58,6 +58,11 @@ pub(super) trait Outside: Sized {
     /// at zero.
     fn ledger(&self) -> usize {
         0
+    }
+
+    /// What the tree may touch of the host of a node; `None`: everything.
+    fn allowed(&self) -> Option<&Allowed> {
+        None
     }
 
     /// What to do about a call that failed.

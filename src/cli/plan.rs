@@ -21,7 +21,7 @@ use super::published::{self, Seen};
 
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
-    let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
+    let (tree, units, loaded) = context::load(&args.tree.path(global), global)?;
     let afar = args.fleet && (args.observed.is_some() || fleet::is_real_cluster(global));
     let plan = if afar {
         from_afar(args.observed.as_deref(), false, global, &tree, &loaded)?.picture.plan

@@ -17,7 +17,7 @@ use super::trouble;
 
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
-    let (tree, units, loaded) = context::load(&args.tree.path(), global)?;
+    let (tree, units, loaded) = context::load(&args.tree.path(global), global)?;
     if args.fleet && (args.observed.is_some() || is_real_cluster(global)) {
         let Afar { picture, published, lease } = from_afar(args.observed.as_deref(), true, global, &tree, &loaded)?;
         let stands = |published: &Published| {

@@ -1,5 +1,5 @@
-//! This node as the outside of commands: its GPUs through NVML, or simulated ones in their place, and its cluster. Of its
-//! units nothing is known yet, and whatever would need them says so.
+//! This node as the outside of commands: its GPUs through NVML, or simulated ones in their place, its cluster, its units
+//! and its commands.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,13 @@ use tokio::runtime::Runtime;
 use crate::cluster::{Access, KubeCluster};
 use crate::gpu::Gpus;
 use crate::host::clock::SystemClock;
+use crate::host::given::Given;
 use crate::host::journal::FileJournal;
 use crate::host::memory::MemoryFile;
+use crate::host::node::NodeHost;
 use crate::host::plain::PlainHost;
-use crate::model::{Known, Memory};
+use crate::host::systemd::{SETTLE, Systemd};
+use crate::model::{Allowed, Known, Memory};
 use crate::nvml::{self, Library, Watched};
 use crate::ports::{Driver, NvmlCode, PortError};
 use crate::sim::state::door::Door;
@@ -25,7 +28,7 @@ use super::args::{self, Global, SimFleet};
 use super::error::{Context as _, Error};
 use super::fleet::{Accepted, Fleet, Node, Purpose};
 use super::outside::Outside;
-use super::simulated;
+use super::{settings, simulated};
 
 /// Where Linux tells the node's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -39,6 +42,8 @@ const KUBECONFIG: &str = "KUBECONFIG";
 pub(super) struct ThisNode<D> {
     memory: MemoryFile,
     runtime: Runtime,
+    allowed: Allowed,
+    labels: Known<BTreeMap<String, String>>,
     /// The call that the driver does not come back from.
     hangs: fn(&D) -> Option<&'static str>,
 }
@@ -46,15 +51,19 @@ pub(super) struct ThisNode<D> {
 impl<D: Driver + Debug> Outside for ThisNode<D> {
     type Driver = D;
     type Cluster = KubeCluster;
-    type Host = PlainHost;
+    type Host = NodeHost;
     type Clock = SystemClock;
     type Journal = FileJournal;
     const WORDS: &'static str = "this node";
     const SIMULATED: bool = false;
 
-    /// No cluster tells them, and no settings.
+    /// Those of the settings.
     fn labels(&self, _node: &str) -> Known<BTreeMap<String, String>> {
-        Known::Unknown
+        self.labels.clone()
+    }
+
+    fn allowed(&self) -> Option<&Allowed> {
+        Some(&self.allowed)
     }
 
     fn memory<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
@@ -110,7 +119,7 @@ impl ThisNode<Watched<Library>> {
             // A cluster may call it otherwise, and in a pod the host's name is the pod's.
             Some(name) if names_itself(global) => name.clone(),
             asked => {
-                let name = hostname()?;
+                let name = own_name(global)?;
                 if let Some(other) = asked.as_ref().filter(|other| **other != name) {
                     let error = Error::usage(format!("this node is {name}, and {other} can't be reached from here"));
                     return Err(error.hint("leave --node out, or add --sim for a node of a simulated fleet"));
@@ -133,11 +142,12 @@ impl ThisNode<Watched<Library>> {
 }
 
 impl ThisNode<Door> {
-    /// Opens this program's node of a real cluster with the GPUs of a node of a simulated fleet in the place of its own.
+    /// Opens this program's node, of a real cluster or of none, with the GPUs of a node of a simulated fleet in the place
+    /// of its own.
     pub(super) fn join(global: &Global, purpose: Purpose) -> Result<Fleet<Self>, Error> {
         let asked = global.sim.as_ref().unwrap_or(&SimFleet::Builtin);
         let (fleet_name, text, state) = simulated::found(global, asked)?;
-        let name = global.node.clone().map_or_else(hostname, Ok)?;
+        let name = global.node.clone().map_or_else(|| own_name(global), Ok)?;
         let door = Door::open(&state, &text, &fleet_name, Some(&name), true, 0.0);
         let door = door.context(|| "the simulated GPUs can't be opened".to_owned())?.ok_or_else(|| {
             Error::usage(format!("{fleet_name} has no node {name}")).hint("say which of its nodes this is with --node")
@@ -153,10 +163,15 @@ fn fleet<D: Driver + Debug>(
     purpose: Purpose,
     name: String,
     (driver, hangs): (D, fn(&D) -> Option<&'static str>),
-    host: PlainHost,
+    plain: PlainHost,
 ) -> Result<Fleet<ThisNode<D>>, Error> {
-    let memory = MemoryFile::open(&global.state, purpose != Purpose::Look);
-    let memory = memory.context(|| "what is remembered of this node can't be used".to_owned())?;
+    let change = purpose != Purpose::Look;
+    let unusable = || "what is remembered of this node can't be used".to_owned();
+    let memory = MemoryFile::open(global.state(), change).context(unusable)?;
+    let given = Given::open(global.state(), change).context(unusable)?;
+    let allowed = settings::allowed(global);
+    let systemd = Systemd::new(None, &global.systemd, SETTLE);
+    let host = NodeHost { node: name.clone(), allowed: allowed.clone(), plain, systemd, given };
     let runtime = runtime()?;
     let cluster = match purpose {
         Purpose::Remember => None,
@@ -167,10 +182,16 @@ fn fleet<D: Driver + Debug>(
     let only = (global.node.is_some() || cluster.is_some()).then(|| BTreeSet::from([name]));
     let (clock, accepted) = (SystemClock, Accepted::default());
     let watch = RefCell::default();
-    Ok(Fleet { outside: ThisNode { memory, runtime, hangs }, nodes, only, cluster, clock, accepted, watch })
+    let labels = global.own.labels.clone().map_or(Known::Unknown, Known::Known);
+    let outside = ThisNode { memory, runtime, allowed, labels, hangs };
+    Ok(Fleet { outside, nodes, only, cluster, clock, accepted, watch })
 }
 
-fn hostname() -> Result<String, Error> {
+/// What its settings call it, else what Linux does.
+fn own_name(global: &Global) -> Result<String, Error> {
+    if let Some(name) = &global.own.name {
+        return Ok(name.clone());
+    }
     let name = fs::read_to_string(HOSTNAME).context(|| "the node's name can't be read".to_owned())?;
     Ok(name.trim().to_owned())
 }

@@ -15,7 +15,7 @@ use super::output;
 
 /// Checks what the tree says, and with nodes that are there also whether it fits what they have.
 pub(super) fn run(args: &Validate, global: &Global) -> Result<Exit, Error> {
-    let path = args.tree.path();
+    let path = args.tree.path(global);
     let alone = global.sim.is_none() && global.gpus.is_none();
     if global.output == Output::Json {
         return json(&path, global, alone);

@@ -17,4 +17,4 @@ pub use diagnostic::{Code, Diagnostic, Severity};
 pub use facts::{GpuFacts, NodeFacts};
 pub use load::{Loaded, load};
 pub use resolve::{Resolved, resolve};
-pub use schema::Tree;
+pub use schema::{Settings, Tree};

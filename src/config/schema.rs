@@ -6,6 +6,7 @@ pub mod layout;
 pub mod policy;
 mod reader;
 pub mod selector;
+pub mod settings;
 pub mod values;
 pub mod workload;
 
@@ -19,6 +20,7 @@ use toml_parser::lexer::TokenKind;
 pub use layout::{GpuEntry, LayoutFile};
 pub use policy::{PolicyFile, Setting};
 pub use selector::{GpuKey, GpuSelector, ModelPattern, NodePattern, NodeSelector, PciAddress, UuidPattern};
+pub use settings::Settings;
 pub use workload::WorkloadEntry;
 
 use super::diagnostic::{self, Code, Diagnostic};
@@ -105,6 +107,11 @@ pub fn parse_policy(path: &str, text: &str) -> (PolicyFile, Vec<Diagnostic>) {
 /// Reads `tree.toml`: an error where it asks for another version than the running one.
 pub fn parse_tree_toml(path: &str, text: &str, running: &str) -> Vec<Diagnostic> {
     parse(path, text, |reader, root| values::requires(reader, root, running)).1
+}
+
+/// Reads a node's own settings. What could not be read is left out of the result.
+pub fn parse_settings(path: &str, text: &str) -> (Settings, Vec<Diagnostic>) {
+    parse(path, text, settings::read)
 }
 
 fn parse<T>(path: &str, text: &str, read: impl FnOnce(&mut Reader<'_>, &DeTable<'_>) -> T) -> (T, Vec<Diagnostic>) {

@@ -13,6 +13,8 @@ use crate::ports::{Cluster, Driver, Host, Port};
 pub struct Holders {
     /// By device UUID.
     by_device: BTreeMap<String, BTreeSet<User>>,
+    /// Units by their processes, which run whether or not they were given a device.
+    by_process: BTreeMap<u32, User>,
     /// Whether some pod's devices are unknown: then any device may be its.
     blind: Option<String>,
 }
@@ -37,7 +39,9 @@ impl Holders {
         let mut holders = Holders::default();
         pods.iter().for_each(|pod| holders.pod(pod));
         for (unit, state) in host.units(units).await? {
-            holders.add(&User::Unit(unit), state.devices);
+            let unit = User::Unit(unit);
+            holders.by_process.extend(state.processes.into_iter().map(|pid| (pid, unit.clone())));
+            holders.add(&unit, state.devices);
         }
         for (workload, devices) in host.commands().await? {
             holders.add(&User::Command(workload), devices);
@@ -66,8 +70,12 @@ impl Holders {
     pub fn join(&self, device: &str, processes: &Known<Vec<User>>) -> Known<Vec<User>> {
         let Some(processes) = processes.known().filter(|_| self.blind.is_none()) else { return Known::Unknown };
         let held = self.by_device.get(device).cloned().unwrap_or_default();
-        // A process is its holder's; only where nobody holds the device it stands for itself.
-        let own = processes.iter().filter(|_| held.is_empty()).cloned();
+        // A process is its holder's, or its unit's, whatever that was given; only else it stands for itself.
+        let unit = |user: &User| match user {
+            User::Process { pid, .. } => self.by_process.get(pid).cloned(),
+            _ => None,
+        };
+        let own = processes.iter().filter_map(|user| unit(user).or_else(|| held.is_empty().then(|| user.clone())));
         Known::Known(held.iter().cloned().chain(own).collect::<BTreeSet<_>>().into_iter().collect())
     }
 }
@@ -141,7 +149,8 @@ pub async fn node_of<D: Driver, C: Cluster, H: Host>(
             }
         }
     }
-    let units = host.units(units).await?;
+    let mut units = host.units(units).await?;
+    units.values_mut().for_each(|unit| unit.processes.clear());
     let device_files = host.device_files().await?;
     let (inventory, suspended) = Default::default();
     let name = name.to_owned();

@@ -1,6 +1,6 @@
-//! A host without systemd's bus: processes and resets, and nothing of its units and commands yet.
+//! What a host does without anybody's help: it ends processes, resets GPUs, and makes device nodes anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -13,9 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::devices::DeviceTools;
 use crate::model::observed::DeviceFiles;
-use crate::model::observed::UnitState;
 use crate::model::visible;
-use crate::ports::{CommandCall, Host, Port, PortError};
+use crate::ports::{Port, PortError};
 
 /// What is asked to reset a GPU, with its PCI bus id behind it.
 const RESET: [&str; 3] = ["nvidia-smi", "--gpu-reset", "-i"];
@@ -25,7 +24,7 @@ const KILL_TENTHS: u32 = 50;
 /// How many words of a command an error shows.
 const MOST_WORDS: usize = 6;
 
-/// The host that this program runs on.
+/// The plain part of the host that this program runs on.
 pub struct PlainHost {
     reset: Vec<String>,
     devices: DeviceTools,
@@ -73,54 +72,29 @@ async fn run(argv: &[OsString]) -> Port<()> {
     Err(failed(busy, output.status.to_string(), &format!(" said: {last}")))
 }
 
-fn missing(message: String) -> PortError {
-    PortError { transient: false, code: "not supported".to_owned(), message }
-}
-
-impl Host for PlainHost {
-    /// Nothing is known of any unit: a tree that names one of this node is refused by whoever reads it.
-    async fn units(&self, _names: &BTreeSet<String>) -> Port<BTreeMap<String, UnitState>> {
-        Ok(BTreeMap::new())
-    }
-
-    /// None was run.
-    async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn stop_unit(&self, unit: &str) -> Port<()> {
-        Err(missing(format!("this version does not speak to systemd, and can't stop {unit}")))
-    }
-
-    async fn start_unit(&self, unit: &str, _env: &str, _uuids: &[String]) -> Port<()> {
-        Err(missing(format!("this version does not speak to systemd, and can't start {unit}")))
-    }
-
-    /// Only what the node's own settings list may be run, and this version reads none.
-    async fn run(&self, call: CommandCall<'_>) -> Port<i32> {
-        let program = call.argv.first().map(String::as_str).unwrap_or_default();
-        Err(missing(format!("nothing on this node allows {program}, a command of {}, to be run", call.workload)))
-    }
-
-    async fn reset_gpu(&self, pci: &str) -> Port<()> {
+impl PlainHost {
+    /// Resets exactly this GPU.
+    pub(super) async fn reset_gpu(&self, pci: &str) -> Port<()> {
         (self.release)();
         let argv: Vec<OsString> = self.reset.iter().map(OsString::from).chain([pci.into()]).collect();
         run(&argv).await
     }
 
-    async fn device_files(&self) -> Port<BTreeSet<DeviceFiles>> {
-        Ok(self.devices.files())
+    /// What it keeps of its MIG devices beside the driver.
+    pub(super) fn device_files(&self) -> BTreeSet<DeviceFiles> {
+        self.devices.files()
     }
 
-    async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
+    /// Makes these anew, from what the driver has now.
+    pub(super) async fn refresh_devices(&self, files: &[DeviceFiles]) -> Port<()> {
         for argv in self.devices.commands(files) {
             run(&argv).await?;
         }
         Ok(())
     }
 
-    /// A process that is not there has ended already.
-    async fn terminate(&self, pid: u32) -> Port<()> {
+    /// Ends a process: SIGTERM, then SIGKILL. One that is not there has ended already.
+    pub(super) async fn terminate(&self, pid: u32) -> Port<()> {
         let failed =
             |code: String, what: &str| PortError { transient: false, code, message: format!("process {pid} {what}") };
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -1,5 +1,6 @@
 //! The nouns: what is desired, what is observed, and the plan between them. No room above is known here.
 
+pub mod allowed;
 pub mod binding;
 pub mod catalogue;
 pub(crate) mod closed;
@@ -15,6 +16,7 @@ pub mod policy;
 pub mod profile;
 pub mod text;
 
+pub use allowed::Allowed;
 pub use binding::{Affinity, Bind, Bound, Object};
 pub use desired::{AsIs, Binding, Desired, DesiredNode, Goal, GpuGoal, SharedGoal, Target, Wanted};
 pub use geometry::{ComputeProfile, Engines, Geometry, GpuProfile, Placement};

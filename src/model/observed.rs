@@ -265,6 +265,9 @@ pub struct UnitState {
     pub active: bool,
     /// UUIDs of the MIG devices that it was given.
     pub devices: Vec<String>,
+    /// Its processes, so that those on a GPU are known for its own; only until who uses what is told.
+    #[serde(skip)]
+    pub processes: BTreeSet<u32>,
 }
 
 /// A GPU's MIG mode.

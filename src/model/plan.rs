@@ -246,6 +246,8 @@ closed_list! {
         OverBound = "over-bound",
         /// A binding names something that is not there.
         NoSuchTarget = "no-such-target",
+        /// A unit or command that the node's own settings don't allow to be touched (`[host]`).
+        NotAllowed = "not-allowed",
         /// The node, or a binding's workload, could not be observed.
         Unobserved = "unobserved",
         /// The node's GPUs are not those that were accepted, and the entry may mean another one than it did.

@@ -17,6 +17,22 @@ pub fn is_plain(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether a shell glob of `*` and `?` alone, which is all that a namespace's or a unit's pattern needs, is of a text.
+pub fn glob_matches(glob: &str, text: &str) -> bool {
+    match glob.chars().next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = glob.get(1..).unwrap_or("");
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.filter_map(|at| text.get(at..)).any(|tail| glob_matches(rest, tail))
+        }
+        Some(first) => text.chars().next().is_some_and(|c| {
+            let rest = |s: &str, by: usize| s.get(by..).map(str::to_owned).unwrap_or_default();
+            (first == '?' || first == c) && glob_matches(&rest(glob, first.len_utf8()), &rest(text, c.len_utf8()))
+        }),
+    }
+}
+
 /// Line and column of a byte, both from 1, the column in characters.
 pub fn position(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..floor(text, byte)).unwrap_or(text);

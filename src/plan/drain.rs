@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::Bind;
 use crate::model::desired::{Binding, DesiredNode, Target};
 use crate::model::observed::{ObservedCluster, ObservedNode, Pod, PodPhase, User};
 use crate::model::plan::{Block, BlockCode};
 use crate::model::policy::{Allocation, DO_NOT_DISRUPT, DaemonSets, PodSelector, Policy, Processes};
+use crate::model::{Bind, text};
 
 /// What is said of disturbing somebody, before budgets and room are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,22 +240,6 @@ pub fn user_name(user: &User) -> String {
 
 /// Whether a selector of `protect.pods` means the pod.
 fn selects(selector: &PodSelector, pod: &Pod) -> bool {
-    selector.namespace.as_deref().is_none_or(|glob| glob_matches(glob, &pod.namespace))
+    selector.namespace.as_deref().is_none_or(|glob| text::glob_matches(glob, &pod.namespace))
         && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
-}
-
-/// A shell glob of `*` and `?` alone, which is all that a namespace's pattern needs.
-fn glob_matches(glob: &str, text: &str) -> bool {
-    match glob.chars().next() {
-        None => text.is_empty(),
-        Some('*') => {
-            let rest = glob.get(1..).unwrap_or("");
-            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            ends.filter_map(|at| text.get(at..)).any(|tail| glob_matches(rest, tail))
-        }
-        Some(first) => text.chars().next().is_some_and(|c| {
-            let rest = |s: &str, by: usize| s.get(by..).map(str::to_owned).unwrap_or_default();
-            (first == '?' || first == c) && glob_matches(&rest(glob, first.len_utf8()), &rest(text, c.len_utf8()))
-        }),
-    }
 }

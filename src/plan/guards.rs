@@ -1,10 +1,12 @@
 //! What is held back whatever its steps are: a tree that suddenly loses most of itself, entries that may mean other
 //! GPUs than they did, and nodes that somebody suspended.
 
+use std::collections::BTreeSet;
+
 use crate::model::memory::{self, TakenUp};
 use crate::model::observed::Scope;
 use crate::model::plan::{Block, BlockCode, Step};
-use crate::model::{Desired, DesiredNode, ObservedNode};
+use crate::model::{Allowed, Desired, DesiredNode, ObservedNode, Target};
 
 use super::target::GpuTarget;
 
@@ -45,6 +47,52 @@ pub fn hold_tree(desired: &mut Desired, block: &Block) {
         node.blocked.push(block.clone());
     }
     desired.blocked.push(block.clone());
+}
+
+/// Holds back every node of which the tree names units or commands that it does not allow: what the node may not touch it
+/// must not find out half way. Bindings that can't be are none there.
+pub fn permit(desired: &mut Desired, allowed: &Allowed) {
+    for node in desired.nodes.values_mut() {
+        let mut blocks = BTreeSet::new();
+        let mut refuse = |what: &str, of: String, key: &str, object: String| {
+            blocks.insert(Block {
+                code: BlockCode::NotAllowed,
+                message: format!("the tree {what} {of}, which this node does not allow"),
+                object,
+                hint: format!("list it in {key} of [host] in {} on the node, or take it out of the tree", allowed.file),
+            });
+        };
+        node.bindings.retain(|binding| {
+            let object = || binding.source.to_string();
+            match &binding.target {
+                Target::Kubernetes { .. } => true,
+                Target::Systemd { unit, .. } if allowed.unit(unit) => true,
+                Target::Systemd { unit, .. } => {
+                    refuse("binds", unit.clone(), "`units`", object());
+                    false
+                }
+                Target::Command { drain, drained, resume, ready } => {
+                    let all = [drain, drained, resume, ready];
+                    let refused = all.into_iter().filter(|argv| !allowed.command(argv)).flat_map(|argv| argv.first());
+                    let refused: BTreeSet<&String> = refused.collect();
+                    refused.iter().for_each(|program| refuse("runs", (*program).clone(), "`commands`", object()));
+                    refused.is_empty()
+                }
+            }
+        });
+        let clients = node.policy.as_ref().map(|policy| &policy.clients);
+        for unit in clients.iter().flat_map(|clients| &clients.systemd).filter(|unit| !allowed.unit(unit)) {
+            refuse("pauses", unit.clone(), "`units`", format!("unit {unit}"));
+        }
+        for client in clients.iter().flat_map(|clients| clients.names()) {
+            let command = clients.and_then(|clients| clients.command(&client));
+            let all = command.iter().flat_map(|c| [&c.pause, &c.paused, &c.resume]).filter(|argv| !argv.is_empty());
+            for program in all.filter(|argv| !allowed.command(argv)).flat_map(|argv| argv.first()) {
+                refuse("runs", program.clone(), "`commands`", client.to_string());
+            }
+        }
+        node.blocked.extend(blocks);
+    }
 }
 
 /// Leaves the GPUs of held entries alone: what such an entry wants of them is not known. Where none is held, a GPU that is

@@ -38,7 +38,11 @@ impl Host for SimHost {
         let mut world = lock(&self.world);
         let units = self.node(&mut world)?.units.iter();
         let units = units.filter(|(name, unit)| names.contains(*name) || !unit.devices.is_empty());
-        let state = |unit: &super::world::SimUnit| UnitState { active: unit.active, devices: unit.devices.clone() };
+        let state = |unit: &super::world::SimUnit| UnitState {
+            active: unit.active,
+            devices: unit.devices.clone(),
+            processes: BTreeSet::new(),
+        };
         Ok(units.map(|(name, unit)| (name.clone(), state(unit))).collect())
     }
 

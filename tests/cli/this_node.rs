@@ -194,15 +194,18 @@ fn a_program_that_fails_to_make_them_anew_ends_the_plan_with_its_last_line() {
 }
 
 #[test]
-fn what_this_version_can_not_do_here_it_says() {
+fn a_unit_that_nobody_allowed_holds_this_node_back() {
     let sandbox = node();
     sandbox.write(
         "layouts/n.toml",
-        "nodes = [\"*\"]\n[[workload]]\nname = \"e\"\nsystemd = { unit = \"e.service\" }\nprofile = \"3g.40gb\"\n",
+        "nodes = [\"*\"]\n[[gpu]]\nindex = [0]\ninstances = [\"3g\"]\n\
+         [[workload]]\nname = \"e\"\nsystemd = { unit = \"e.service\" }\nprofile = \"3g.40gb\"\n",
     );
-    let told = run(&sandbox, "plan");
-    assert_eq!(told.code, 1, "{told:?}");
-    assert!(told.stderr.contains("does not speak to systemd") && told.stderr.contains("e.service"), "{told:?}");
+    let told = run(&sandbox, "plan --detailed-exitcode");
+    assert_eq!(told.code, 3, "{told:?}");
+    assert!(told.stdout.contains("the tree binds e.service, which this node does not allow"), "{told:?}");
+    assert!(told.stdout.contains("in `units` of [host] in /etc/sectile/sectile.toml"), "{told:?}");
+    assert!(!told.stdout.contains("no-such-target"), "nobody looked: {told:?}");
 }
 
 #[test]

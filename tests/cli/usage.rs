@@ -78,7 +78,6 @@ fn what_this_version_cannot_reach_is_an_error_and_no_wrong_usage() {
         "plan --sim --gpus nvml",
         "plan --sim --cluster kube --node gpu-a-01 --kubeconfig no-such-file",
         "plan --fleet --cluster kube --kubeconfig no-such-file",
-        "plan --sim --cluster none",
         "suspend --fleet --reason x --kubeconfig no-such-file",
         "resume --node gpu-* --kubeconfig no-such-file",
         "controller --kubeconfig no-such-file",

@@ -7,7 +7,7 @@ use sectile::execute::journal::Failure;
 use sectile::model::memory::TakenUp;
 use sectile::model::observed::{Known, Seated, Suspension};
 use sectile::model::plan::BlockCode;
-use sectile::model::{Block, Desired, Digest, Observed, Plan};
+use sectile::model::{Allowed, Block, Desired, Digest, Observed, Plan};
 use sectile::plan::{self, guards};
 
 use super::defects::{layout, managed, node, run, stateful, unit};
@@ -139,6 +139,11 @@ fn scenario(code: BlockCode) -> Option<Plan> {
             bound(&twice)
         }
         "no-such-target" => bound(&unit("v", "1g.10gb")),
+        "not-allowed" => {
+            let (mut desired, observed, _) = mover().under("[clients]\nsystemd = [\"u.service\"]\n").plan();
+            guards::permit(&mut desired, &Allowed::default());
+            planned(&desired, &observed)
+        }
         "unobserved" => {
             let (desired, mut observed, _) = mover().under("").plan();
             observed.nodes.clear();

@@ -490,7 +490,7 @@ fn observe(node: &NodePlan) -> ObservedNode {
         labels: Known::Known(BTreeMap::new()),
         gpus: gpus.collect(),
         lost: Default::default(),
-        units: BTreeMap::from([("embedder.service".to_owned(), UnitState { active: true, devices: vec![] })]),
+        units: BTreeMap::from([("embedder.service".to_owned(), UnitState { active: true, ..UnitState::default() })]),
         device_files: Default::default(),
         cluster: Some(NodeInCluster::default()),
         gaps: vec![],

@@ -34,7 +34,7 @@ struct Told {
 
 /// Serves until it is told to stop.
 pub(in crate::cli) fn serve<O: Outside>(mut fleet: Fleet<O>, args: &Service, global: &Global, stop: &Arc<AtomicBool>) {
-    let mut tree = Current::new(args.tree.path());
+    let mut tree = Current::new(args.tree.path(global));
     let mut told = Told::default();
     let (mut looked, mut due, mut wrong) = (None::<Duration>, Duration::ZERO, 0u32);
     fleet.outside.leave();
@@ -58,7 +58,7 @@ pub(in crate::cli) fn serve<O: Outside>(mut fleet: Fleet<O>, args: &Service, glo
         let pause = match done {
             Ok(()) => {
                 (told.error, wrong) = (None, 0);
-                args.resync
+                args.resync(global)
             }
             Err(error) => {
                 let why = chain(&error);
@@ -67,7 +67,7 @@ pub(in crate::cli) fn serve<O: Outside>(mut fleet: Fleet<O>, args: &Service, glo
                     told.error = Some(why);
                 }
                 wrong = wrong.saturating_add(1);
-                AGAIN.saturating_mul(1 << wrong.min(10)).min(args.resync)
+                AGAIN.saturating_mul(1 << wrong.min(10)).min(args.resync(global))
             }
         };
         due = uptime().saturating_add(jittered(pause));

@@ -1,11 +1,16 @@
 //! Options of every command.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
+
+use crate::config::Settings;
+
+/// Where a node keeps what lasts.
+const STATE: &str = "/var/lib/sectile";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -51,10 +56,19 @@ pub struct Global {
     #[arg(long, global = true, env = "SECTILE_DEVICE_REFRESH", value_name = "PROGRAM")]
     #[arg(value_hint = ValueHint::CommandName)]
     pub device_refresh: Option<String>,
-    /// Where it is kept what is remembered of this node, and its journal
+    /// This node's own settings [default: /etc/sectile/sectile.toml, where there is one]
+    #[arg(long, global = true, env = "SECTILE_SETTINGS", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub settings: Option<PathBuf>,
+    /// What they say; read by the commands that work on this node.
+    #[arg(skip)]
+    pub own: Settings,
+    /// Where it is kept what is remembered of this node, and its journal [default: /var/lib/sectile]
     #[arg(long, global = true, env = "SECTILE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    #[arg(default_value = "/var/lib/sectile")]
-    pub state: PathBuf,
+    pub state: Option<PathBuf>,
+    /// Where systemd keeps what lasts until the next boot
+    #[arg(long, global = true, env = "SECTILE_SYSTEMD", value_name = "DIR", hide = true)]
+    #[arg(default_value = "/run/systemd")]
+    pub systemd: PathBuf,
     /// The node; of suspend and resume also a glob [default: this one; with --sim every node of the fleet]
     #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
     pub node: Option<String>,
@@ -71,6 +85,13 @@ pub struct Global {
     #[arg(short, long, global = true, env = "SECTILE_QUIET", value_parser = BoolishValueParser::new())]
     #[arg(action = ArgAction::SetTrue)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// Where it is kept what is remembered of this node.
+    pub fn state(&self) -> &Path {
+        self.state.as_deref().or(self.own.state.as_deref()).unwrap_or(Path::new(STATE))
+    }
 }
 
 /// Which simulated fleet.

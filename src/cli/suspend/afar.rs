@@ -108,7 +108,7 @@ fn whole(afar: &Afar, global: &Global, change: &Change<'_>) -> Result<Exit, Erro
 /// Where this is one of the nodes itself, what it remembers is changed too: it may have been suspended here, and what failed
 /// on it is tried again.
 fn here(global: &Global, names: &[String]) -> Result<BTreeMap<String, String>, Error> {
-    let known = MemoryFile::open(&global.state, false);
+    let known = MemoryFile::open(global.state(), false);
     let known = known.map(|memory| memory.with(|memory| memory.nodes.keys().cloned().collect::<Vec<_>>()));
     let Some(name) = names.iter().find(|name| known.as_ref().is_ok_and(|known| known.contains(name))) else {
         return Ok(BTreeMap::new());

@@ -1,0 +1,306 @@
+//! systemd: how its units are, stopping and starting them with the MIG devices that are theirs, and commands as units of
+//! their own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use zbus::{Fd, OwnedObjectPath, OwnedVariant, Variant};
+
+use super::bus::{Bus, read};
+use super::command::{Command, Ended, Heard};
+use super::dropin::DropIns;
+use crate::model::observed::UnitState;
+use crate::ports::{Port, PortError};
+
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// Where systemd keeps drop-ins that last until the next boot, below its folder in `/run`.
+const SYSTEM: &str = "system";
+/// How long a unit is watched behind its start: most that can't run end at once.
+pub const SETTLE: Duration = Duration::from_secs(2);
+/// How often, meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
+/// systemd's exit status of a program that could not be run (systemd.exec(5)).
+const NOT_RUN: i32 = 203;
+/// A unit's name is not longer than 255 bytes (systemd.unit(5)).
+const LONGEST: usize = 100;
+
+/// systemd, by its bus.
+#[derive(Debug)]
+pub struct Systemd {
+    bus: Bus,
+    drop_ins: DropIns,
+    settle: Duration,
+    /// Commands that were run so far.
+    runs: AtomicU32,
+}
+
+/// A unit as systemd tells it.
+#[derive(Debug)]
+struct Look {
+    exists: bool,
+    /// `active`, `inactive`, `failed`, `activating`, …
+    active: String,
+    /// The finer state: `running`, `exited`, `auto-restart`, …
+    sub: String,
+    /// One start of it.
+    invocation: Vec<u8>,
+    /// Variables of its settings.
+    environment: Vec<String>,
+    /// How it ended last: `success`, `exit-code`, …
+    result: String,
+    /// The exit status of its main process, or the signal that ended it.
+    status: i32,
+}
+
+impl Look {
+    /// Whether it may hold something. What is about to end still does, and what begins may already.
+    fn is_up(&self) -> bool {
+        !matches!(self.active.as_str(), "inactive" | "failed")
+    }
+
+    /// How it ended, in words.
+    fn end(&self) -> String {
+        match self.result.as_str() {
+            "" | "success" => format!("it ended by itself, with exit status {}", self.status),
+            "exit-code" => format!("exit status {}", self.status),
+            "signal" | "core-dump" => format!("{}, signal {}", self.result, self.status),
+            other => other.to_owned(),
+        }
+    }
+
+    /// UUIDs in any of its variables: of a unit that somebody gave its devices by other means, too.
+    fn devices(&self) -> Vec<String> {
+        let values = self.environment.iter().filter_map(|line| line.split_once('=')).map(|(_, value)| value);
+        let words = values.flat_map(|value| value.split(',')).map(str::trim);
+        let devices = words.filter(|word| word.starts_with("MIG-") || word.starts_with("GPU-")).map(str::to_owned);
+        devices.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Systemd {
+    /// systemd at that address of a bus (`None`: the system's), with that folder in `/run`. A unit that was started is
+    /// watched for `settle`.
+    pub fn new(address: Option<String>, folder: &Path, settle: Duration) -> Self {
+        let drop_ins = DropIns::new(folder.join(SYSTEM));
+        Systemd { bus: Bus::new(address), drop_ins, settle, runs: AtomicU32::new(0) }
+    }
+
+    /// Whether it runs here at all.
+    pub(super) fn is_there(&self) -> bool {
+        self.drop_ins.are_read()
+    }
+
+    /// States of these units, and of those that were given devices; one that does not exist is left out.
+    pub(super) async fn units(&self, names: BTreeSet<String>) -> Port<BTreeMap<String, UnitState>> {
+        let names = names.into_iter().chain(self.drop_ins.units()?);
+        let mut units = BTreeMap::new();
+        for unit in names.collect::<BTreeSet<_>>() {
+            let Some(look) = self.look(&unit).await? else { continue };
+            let active = look.is_up();
+            let (devices, processes) = match active {
+                true => (look.devices(), self.processes(&unit).await?),
+                false => Default::default(),
+            };
+            units.insert(unit, UnitState { active, devices, processes });
+        }
+        Ok(units)
+    }
+
+    /// A unit; `None`: there is none.
+    async fn look(&self, unit: &str) -> Port<Option<Look>> {
+        let look = self.look_at(unit).await?;
+        Ok(look.filter(|look| look.exists || look.is_up()))
+    }
+
+    async fn look_at(&self, unit: &str) -> Port<Option<Look>> {
+        let what = format!("systemd does not tell of {unit}");
+        let path: Port<OwnedObjectPath> = match self.bus.call("LoadUnit", &(unit,), &what).await {
+            Err(error) if error.code == "org.freedesktop.systemd1.NoSuchUnit" => return Ok(None),
+            reply => reply.and_then(|reply| read(&reply, &what)),
+        };
+        let path = path?;
+        type Properties = HashMap<String, OwnedVariant>;
+        let of_unit: Properties = self.bus.properties(&path, UNIT, &what).await?;
+        // Only services have these.
+        let of_service = match unit.ends_with(".service") {
+            true => self.bus.properties(&path, SERVICE, &what).await?,
+            false => Properties::new(),
+        };
+        fn get<T: TryFrom<OwnedVariant>>(of: &Properties, key: &str) -> Option<T> {
+            of.get(key).and_then(|value| value.try_clone().ok()).and_then(|value| T::try_from(value).ok())
+        }
+        let text = |of, key| get::<String>(of, key).unwrap_or_default();
+        let Some(active) = get::<String>(&of_unit, "ActiveState") else {
+            let code = "no ActiveState".to_owned();
+            return Err(PortError { transient: false, code, message: what });
+        };
+        let loaded = text(&of_unit, "LoadState");
+        Ok(Some(Look {
+            exists: loaded != "not-found",
+            active,
+            sub: text(&of_unit, "SubState"),
+            invocation: get(&of_unit, "InvocationID").unwrap_or_default(),
+            environment: get(&of_service, "Environment").unwrap_or_default(),
+            result: text(&of_service, "Result"),
+            status: get(&of_service, "ExecMainStatus").unwrap_or_default(),
+        }))
+    }
+
+    /// Ids of a unit's processes.
+    async fn processes(&self, unit: &str) -> Port<BTreeSet<u32>> {
+        let what = format!("systemd does not tell the processes of {unit}");
+        let reply = match self.bus.call("GetUnitProcesses", &(unit,), &what).await {
+            // It has ended meanwhile, or has none.
+            Err(error) if !error.transient => return Ok(BTreeSet::new()),
+            reply => reply?,
+        };
+        let all: Vec<(String, u32, String)> = read(&reply, &what)?;
+        Ok(all.into_iter().map(|(_, pid, _)| pid).collect())
+    }
+
+    /// Stops a unit and waits until it is inactive.
+    pub(super) async fn stop(&self, unit: &str) -> Port<()> {
+        let what = format!("systemd did not stop {unit}");
+        if !self.look(unit).await?.is_some_and(|look| look.is_up()) {
+            return Ok(());
+        }
+        let ended = self.bus.job("StopUnit", &(unit, "replace"), &what).await?;
+        done(ended.as_deref(), &what, String::new)?;
+        match self.look(unit).await? {
+            Some(look) if look.is_up() => Err(PortError {
+                transient: true,
+                code: format!("it is {} ({})", look.active, look.sub),
+                message: format!("{unit} was stopped, and is started again"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a unit a variable (`NAME=VALUE`), starts it, and waits until it is active and stays so. `None`: it is only
+    /// started.
+    pub(super) async fn start(&self, unit: &str, assignment: Option<&str>) -> Port<()> {
+        let what = format!("systemd did not start {unit}");
+        let before = self.look(unit).await?.ok_or_else(|| PortError {
+            transient: false,
+            code: "org.freedesktop.systemd1.NoSuchUnit".to_owned(),
+            message: format!("{what}: there is no such unit"),
+        })?;
+        let mut verb = "StartUnit";
+        let has_it = |assignment: &str| before.is_up() && before.environment.iter().any(|line| line == assignment);
+        // Where an earlier try was not heard of to its end, it may run with what it is to have.
+        if let Some(assignment) = assignment.filter(|assignment| !has_it(assignment)) {
+            self.drop_ins.write(unit, assignment)?;
+            self.bus.call("Reload", &(), "systemd did not read its units anew").await?;
+            // Somebody else started it, with what it had before.
+            if before.is_up() {
+                verb = "RestartUnit";
+            }
+        }
+        let started = self.begin(verb, unit, &what).await;
+        if assignment.is_some() && started.as_ref().is_err_and(|error| !error.transient) {
+            // It must not be started again and again on instances that may be others' by then.
+            let _ = self.stop(unit).await;
+        }
+        started
+    }
+
+    async fn begin(&self, verb: &str, unit: &str, what: &str) -> Port<()> {
+        let ended = self.bus.job(verb, &(unit, "replace"), what).await?;
+        let after = self.look(unit).await?;
+        let end = || after.as_ref().map(|look| format!(": {}", look.end())).unwrap_or_default();
+        done(ended.as_deref(), what, end)?;
+        self.stays(unit, what).await
+    }
+
+    /// Watches a unit for a while that must be active.
+    async fn stays(&self, unit: &str, what: &str) -> Port<()> {
+        let mut first = None;
+        let until = tokio::time::Instant::now() + self.settle;
+        loop {
+            let look = self.look(unit).await?;
+            let failed = |how: String| {
+                let code = "org.freedesktop.systemd1.JobFailed".to_owned();
+                Err(PortError { transient: false, code, message: format!("{what}: {how}") })
+            };
+            let Some(look) = look else { return failed("it is gone".to_owned()) };
+            match look.active.as_str() {
+                "active" | "reloading" | "refreshing" => {}
+                "inactive" | "failed" => return failed(look.end()),
+                other => return failed(format!("it is {other} ({}) after its start; {}", look.sub, look.end())),
+            }
+            if *first.get_or_insert_with(|| look.invocation.clone()) != look.invocation {
+                return failed("it ends and is started again and again".to_owned());
+            }
+            if tokio::time::Instant::now() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Runs a command as a unit of its own, so that nothing that holds for this program holds for it.
+    pub(super) async fn run(&self, of: &str, command: &Command<'_>) -> Port<Ended> {
+        let Some(program) = command.argv.first() else { return Err(command.failed("no program".to_owned(), "")) };
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+        let of: String = of.chars().map(plain).take(LONGEST).collect();
+        let unit = format!("sectile-cmd-{of}-{}-{number}.service", std::process::id());
+        let (heard, mouth) = Heard::new().map_err(|error| command.failed(error.to_string(), ""))?;
+        let what = format!("systemd did not run {}", command.name());
+        let ended = {
+            let env: Vec<String> = command.env().iter().map(|(name, value)| format!("{name}={value}")).collect();
+            // systemd would put variables in the place of `$NAME`; specifiers it leaves alone here.
+            let argv: Vec<String> = command.argv.iter().map(|word| word.replace('$', "$$")).collect();
+            let limit = u64::try_from(command.limit.as_micros()).unwrap_or(u64::MAX);
+            let properties = [
+                ("Description", Variant::from(format!("{} for sectile", command.name()))),
+                // Its start is over when it is.
+                ("Type", Variant::from("oneshot")),
+                // And it is there until its exit status was read.
+                ("RemainAfterExit", Variant::from(true)),
+                ("ExecStart", Variant::from(vec![(program.clone(), argv, false)])),
+                ("Environment", Variant::from(env)),
+                ("WorkingDirectory", Variant::from("/")),
+                ("TimeoutStartUSec", Variant::from(limit)),
+                ("StandardOutputFileDescriptor", Variant::from(Fd::from(&mouth))),
+                ("StandardErrorFileDescriptor", Variant::from(Fd::from(&mouth))),
+            ];
+            let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+            let properties: Vec<(&str, Variant<'_>)> = properties.into_iter().collect();
+            self.bus.job("StartTransientUnit", &(unit.as_str(), "fail", properties, others), &what).await
+        };
+        drop(mouth);
+        let look = match &ended {
+            Ok(_) => self.look_at(&unit).await,
+            Err(_) => Ok(None),
+        };
+        // Whatever it left running goes with its unit.
+        let _ = self.bus.call("StopUnit", &(unit.as_str(), "replace"), &what).await;
+        let _ = self.bus.call("ResetFailedUnit", &(unit.as_str(),), &what).await;
+        let said = heard.said().await;
+        ended?;
+        let Some(look) = look? else { return Err(command.failed("nobody told how it ended".to_owned(), &said)) };
+        match look.result.as_str() {
+            "exit-code" if look.status == NOT_RUN => Err(command.failed("can't be run".to_owned(), &said)),
+            "success" | "exit-code" if look.active != "activating" => Ok(Ended { status: look.status, said }),
+            "timeout" => Err(command.late(&said)),
+            _ => Err(command.failed(look.end(), &said)),
+        }
+    }
+}
+
+/// Whether a job came to a good end; where nobody told, the unit's state tells.
+fn done(ended: Option<&str>, what: &str, why: impl Fn() -> String) -> Port<()> {
+    match ended {
+        None | Some("done") => Ok(()),
+        Some(result) => Err(PortError {
+            // Somebody else queued another job in its place.
+            transient: result == "canceled",
+            code: format!("job {result}"),
+            message: format!("{what}{}", why()),
+        }),
+    }
+}
