@@ -457,11 +457,12 @@ mod tests {
         assert_eq!(parse("sectile --sim plan").unwrap().global.sim, Some(SimFleet::Builtin));
         let cli = parse("sectile apply --sim fleet.toml --yes").unwrap();
         assert_eq!(cli.global.sim, Some(SimFleet::File("fleet.toml".into())));
-        let Command::Apply(apply) = parse("sectile apply --sim=fleet.toml --dry-run saved.json").unwrap().command
+        let Cli { command: Command::Apply(apply), global } =
+            parse("sectile apply --sim=fleet.toml --dry-run saved.json").unwrap()
         else {
             panic!("not apply");
         };
-        assert_eq!((apply.dry_run, apply.path()), (Some(DryRun::Client), "saved.json".into()));
+        assert_eq!((apply.dry_run, apply.path(&global)), (Some(DryRun::Client), "saved.json".into()));
     }
 
     #[test]

@@ -14,8 +14,14 @@ use super::simulated::Simulated;
 use super::trouble;
 
 /// Settings of the real node and of this command, which are not the program's: Sectile itself may be what is run.
-const NOT_PASSED_ON: [&str; 5] =
-    ["SECTILE_CLUSTER", "SECTILE_GPU_RESET", "SECTILE_NODE", "SECTILE_NVML_LIBRARY", "SECTILE_SIM_FRESH"];
+const NOT_PASSED_ON: [&str; 6] = [
+    "SECTILE_CLUSTER",
+    "SECTILE_GPU_RESET",
+    "SECTILE_NODE",
+    "SECTILE_NVML_LIBRARY",
+    "SECTILE_SETTINGS",
+    "SECTILE_SIM_FRESH",
+];
 /// Makes device nodes and CDI specifications anew by doing nothing: those of the host are not of simulated GPUs.
 const NO_REFRESH: &str = "true";
 

@@ -43,6 +43,11 @@ impl Given {
         Ok(given)
     }
 
+    /// Whether there is such a file.
+    pub(super) fn is_kept(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Who was given what.
     ///
     /// # Errors

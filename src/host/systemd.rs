@@ -24,6 +24,8 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(200);
 /// systemd's exit status of a program that could not be run (systemd.exec(5)).
 const NOT_RUN: i32 = 203;
+/// There is no such unit, and can be none.
+const NONE: [&str; 2] = ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.InvalidArgs"];
 /// A unit's name is not longer than 255 bytes (systemd.unit(5)).
 const LONGEST: usize = 100;
 
@@ -118,7 +120,8 @@ impl Systemd {
     async fn look_at(&self, unit: &str) -> Port<Option<Look>> {
         let what = format!("systemd does not tell of {unit}");
         let path: Port<OwnedObjectPath> = match self.bus.call("LoadUnit", &(unit,), &what).await {
-            Err(error) if error.code == "org.freedesktop.systemd1.NoSuchUnit" => return Ok(None),
+            // Nothing is called so, or could be: a template is no unit.
+            Err(error) if NONE.contains(&error.code.as_str()) => return Ok(None),
             reply => reply.and_then(|reply| read(&reply, &what)),
         };
         let path = path?;

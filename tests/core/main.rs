@@ -70,6 +70,7 @@ mod rebind;
 mod render;
 mod resolve;
 mod scale;
+mod settings;
 mod state;
 mod stop;
 mod story;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sectile::cli::exit::Exit;
 use sectile::config::diagnostic;
-use sectile::config::schema::parse_tree_toml;
+use sectile::config::schema::{parse_settings, parse_tree_toml};
 use sectile::config::{Code, resolve};
 use sectile::model::Policy;
 use sectile::model::catalogue::{self, Provenance};
@@ -268,9 +268,10 @@ fn every_example_says_what_it_is_and_is_read_without_a_word() {
                     Err(errors) => panic!("{errors}"),
                 },
                 "tree.toml" => parse_tree_toml(path, &example, env!("CARGO_PKG_VERSION")),
+                _ if path.ends_with("/sectile.toml") => parse_settings(path, &example).1,
                 _ if path.starts_with("layouts/") || path.starts_with("policies/") => assemble(&[(path, &example)]).1,
                 _ => {
-                    panic!("{place} begins with no comment that says `layouts/…`, `policies/…`, `tree.toml` or `fleet`")
+                    panic!("{place} begins with no comment that says the file or `fleet`")
                 }
             };
             let sources = sources(&[(path, &example)]);

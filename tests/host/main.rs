@@ -11,6 +11,5 @@
 mod commands;
 mod daemon;
 mod program;
-mod settings;
 mod stand_in;
 mod units;

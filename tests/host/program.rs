@@ -195,6 +195,35 @@ fn a_unit_and_a_command_are_given_instances_and_moved_when_these_go() {
 }
 
 #[test]
+fn a_process_of_a_unit_is_the_units_whatever_that_was_given() {
+    let node = Node::new();
+    let instance = "instances = [{ profile = \"1g.10gb\", start = 2, users = [\"process:4711/python\"] }]\n";
+    node.write("fleet.toml", &format!("{FLEET}  {instance}"));
+    node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");
+    let row = || {
+        let status = node.run("status").text;
+        status.lines().find(|line| line.contains("1g.10gb at 2   1g")).unwrap().to_owned()
+    };
+    assert!(row().contains("python"), "{}", row());
+    {
+        let mut world = node.stand_in.world();
+        let unit = world.units.get_mut("embedder.service").unwrap();
+        (unit.active, unit.processes) = ("active".to_owned(), vec![4711]);
+    }
+    assert!(row().ends_with("embedder.service") && !row().contains("python"), "{}", row());
+}
+
+#[test]
+fn a_record_of_what_was_given_that_is_lost_holds_the_node_back() {
+    let node = Node::new();
+    node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");
+    node.apply();
+    std::fs::remove_file(node.path("var/given.json")).unwrap();
+    let Told { code, text } = node.run("apply --yes");
+    assert!(code == 1 && text.contains("given.json does not tell which devices"), "{text}");
+}
+
+#[test]
 fn a_unit_that_does_not_come_up_again_fails_the_plan_and_is_told() {
     let node = Node::new();
     node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");

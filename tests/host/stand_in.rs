@@ -215,8 +215,12 @@ async fn answer(connection: Connection, message: Message, world: Arc<Mutex<World
         }
         "LoadUnit" => {
             let unit: String = body.deserialize().unwrap();
-            match unit.contains(' ') {
-                true => refuse("NoSuchUnit", "no name of a unit").await,
+            match unit.contains("@.") {
+                true => {
+                    let error = "org.freedesktop.DBus.Error.InvalidArgs";
+                    let text = format!("Unit name {unit} is missing the instance name.");
+                    connection.reply_error(&header, error, &(text,)).await.unwrap();
+                }
                 false => connection.reply(&header, &path_of(&unit)).await.unwrap(),
             }
         }

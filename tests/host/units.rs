@@ -89,7 +89,7 @@ async fn what_a_unit_was_given_by_others_and_what_its_processes_use_is_seen() {
         (unit.active, unit.sub) = ("deactivating".to_owned(), "stop-sigterm".to_owned());
     }
     let host = host(&stand_in, &["*.service"], &[]);
-    let units = seen(&host, &["e.service", "absent.service", "no unit.service"]).await;
+    let units = seen(&host, &["e.service", "absent.service", "e@.service"]).await;
     assert_eq!(units.keys().collect::<Vec<_>>(), ["e.service"]);
     // What is about to end still holds it.
     let UnitState { active, devices, processes } = &units["e.service"];

@@ -18,7 +18,12 @@ pub(super) struct Reader<'a> {
     /// Where lines begin: counting them anew for each value would take quadratic time.
     lines: Vec<usize>,
     found: Vec<Diagnostic>,
+    /// What the file is part of, as messages name it.
+    pub(super) of: &'static str,
 }
+
+/// The tree.
+const TREE: &str = "the tree";
 
 /// A table whose keys are known.
 pub(super) struct Fields<'r, 'i> {
@@ -54,7 +59,7 @@ impl<'r, 'i> Fields<'r, 'i> {
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
         let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
-        Reader { file, lines: std::iter::once(0).chain(breaks).collect(), found: Vec::new() }
+        Reader { file, lines: std::iter::once(0).chain(breaks).collect(), found: Vec::new(), of: TREE }
     }
 
     pub(super) fn file(&self) -> &'a str {
@@ -102,14 +107,14 @@ impl<'a> Reader<'a> {
             let message = format!("unknown key {} in {what}", quote(name));
             let (label, help) = match nearest(name, known.iter().copied()) {
                 // TOML's commonest slip: what stands behind a header belongs to it.
-                _ if matches!(name, "nodes" | "labels") => {
+                _ if self.of == TREE && matches!(name, "nodes" | "labels") => {
                     ("belongs at the top of the file, before the first header".to_owned(), None)
                 }
                 Some(near) => {
                     meant.insert(near);
                     (format!("did you mean `{near}`?"), None)
                 }
-                None => ("not a key of the tree".to_owned(), Some(format!("the keys here are {}", known.join(", ")))),
+                None => (format!("not a key of {}", self.of), Some(format!("the keys here are {}", known.join(", ")))),
             };
             self.report(Code::UnknownKey, key.span(), message, |d| {
                 let d = d.label(label);

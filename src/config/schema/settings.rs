@@ -33,6 +33,7 @@ pub struct Settings {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
+    reader.of = "the settings";
     let root = reader.fields(root, 0..0, "the settings", &["node", "tree", "host", "service"]);
     let mut settings = Settings::default();
     if let Some(table) = section(reader, &root, "node", "[node]", &["name", "labels"]) {

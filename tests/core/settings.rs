@@ -28,16 +28,18 @@ resync = "5m"
 #[test]
 fn every_slip_is_shown_with_its_place_and_a_way_out() {
     let text = r#"
+labels = {}
 [nod]
 [node]
-nam = "a b"
+nameof = "a b"
 name = "a b"
 [tree]
 path = "srv"
+zygote = 1
 [host]
 comands = []
 commands = ["virsh", "/usr/bin/virsh"]
-units = "embedder.service"
+units = ["embed der.service"]
 [service]
 resync = "1s"
 state = 7
