@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::MultiProgress;
 
 use crate::config::{Loaded, Tree};
+use crate::daemon::board::Board;
+use crate::daemon::systemd;
 use crate::execute::journal::Entry;
 use crate::execute::{self, InTurn, News, Outcome, Ports, Rollback, carry, carry_in_turn};
+use crate::host::clock::uptime;
 use crate::model::plan::ClusterPlan;
 use crate::model::policy::Shared;
 use crate::model::{Desired, NodePlan, NodeState, ObservedNode, Plan, Source, StepKind};
@@ -35,7 +38,7 @@ use super::progress::Progress;
 use super::shown;
 use super::trouble;
 
-pub(super) use serve::serve;
+pub(super) use serve::Service;
 
 /// The outside of one node.
 type NodePorts<'a, O> =
@@ -64,6 +67,8 @@ struct Work<'a, O: Outside> {
     counts: Counts,
     /// Whether anything was begun.
     begun: bool,
+    /// Where a service tells what it does.
+    board: Option<&'a Board>,
 }
 
 /// What was done.
@@ -95,7 +100,7 @@ fn apply<O: Outside>(
     if let Some(plan) = saved.take() {
         saved = Some(same_nodes(plan, &mut fleet));
     }
-    let interrupted = watch_signals(fleet.outside.last_words())?;
+    let interrupted = watch_signals(|| {}, fleet.outside.last_words())?;
     let mut work = Work::new(global, (tree, units, loaded), fleet, &args.overrides, interrupted);
     let mut picture = work.look()?;
     if args.dry_run.is_none() && work.recover(&picture)? {
@@ -184,8 +189,11 @@ fn refuse_stale(saved: &Plan, now: &Plan) -> Result<(), Error> {
     Err(Error::failed("the saved plan is stale: what it was made from has changed").hint("plan again, and look at it"))
 }
 
-/// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop.
-pub(super) fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<AtomicBool>, Error> {
+/// SIGINT and SIGTERM once: the step in hand is finished, then a clean stop, of which `first` is told.
+pub(super) fn watch_signals(
+    first: impl Fn() + Send + 'static,
+    last_words: Box<dyn Fn() + Send>,
+) -> Result<Arc<AtomicBool>, Error> {
     let flag = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context(|| "signals can't be watched".to_owned())?;
@@ -208,6 +216,7 @@ pub(super) fn watch_signals(last_words: Box<dyn Fn() + Send>) -> Result<Arc<Atom
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 output::tell("Stopping after the step in hand. Once more stops at once.\n");
+                first();
             }
         });
     });
@@ -237,6 +246,7 @@ impl<'a, O: Outside> Work<'a, O> {
             held,
             counts,
             begun: false,
+            board: None,
         }
     }
 }
@@ -345,6 +355,11 @@ impl<O: Outside> Work<'_, O> {
     }
 
     fn stopped(&self) -> bool {
+        // Asked between all that a run does and waits for.
+        if let Some(board) = self.board {
+            board.beat(uptime());
+            systemd::beat();
+        }
         self.interrupted.load(Ordering::SeqCst)
     }
 
@@ -417,6 +432,7 @@ impl<O: Outside> Work<'_, O> {
         let interrupted = || self.stopped();
         let mut tell = |news: &News| {
             tracing::debug!(node = plan.name, ?news);
+            self.measure(plan, news);
             match news {
                 News::Done(id) if !back => done.push(*id),
                 News::RollsBack(_) => back = true,

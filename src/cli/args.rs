@@ -3,6 +3,7 @@
 mod global;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -135,7 +136,7 @@ meanwhile, has no service.
 Examples:
   sectile run                         # as a service of the node
   sectile run tree/ --node gpu-a-01 --resync 5m")]
-    Run(Service),
+    Run(Run),
     /// Run the cluster's part: what belongs to no node, done by one of several replicas
     #[command(after_help = "It reads the tree, what the nodes have published and the bound workloads, and carries out
 what belongs to no node. Of several replicas one acts: it holds the Lease
@@ -243,6 +244,9 @@ pub struct Service {
     /// How often everything is looked at, also where nothing is known to have changed [default: 1m]
     #[arg(long, env = "SECTILE_RESYNC", value_name = "DURATION", value_parser = resync)]
     pub resync: Option<Duration>,
+    /// How it tells what it does
+    #[arg(long, env = "SECTILE_LOG", value_name = "FORMAT", default_value = "auto")]
+    pub log: Log,
 }
 
 impl Service {
@@ -250,6 +254,42 @@ impl Service {
     pub fn resync(&self, global: &Global) -> Duration {
         self.resync.or(global.own.resync).unwrap_or(RESYNC)
     }
+}
+
+/// How a service tells what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// To the journal where systemd runs it, else as text
+    Auto,
+    /// A line of text each on stderr
+    Text,
+    /// A line of JSON each on stderr
+    Json,
+    /// To systemd's journal, with fields
+    Journal,
+}
+
+/// `sectile run`.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// What services have in common.
+    #[command(flatten)]
+    pub service: Service,
+    /// Where metrics and health are told over HTTP; `none`: nowhere
+    #[arg(long, env = "SECTILE_METRICS", value_name = "ADDRESS", default_value = "127.0.0.1:9744", value_parser = listen)]
+    pub metrics: Listen,
+}
+
+/// An address to listen at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "none" {
+        return Ok(Listen(None));
+    }
+    let wrong = |_| "it is an address and a port, as 127.0.0.1:9744 or [::]:9744, or `none`".to_owned();
+    text.parse().map(|address| Listen(Some(address))).map_err(wrong)
 }
 
 /// Shorter would be a load on the cluster, longer would be forgotten.

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
     }
     let runtime = runtime()?;
     let kube = Arc::new(KubeCluster::new(client(global, &runtime)?, None));
-    let stop = watch_signals(Box::new(|| {}))?;
+    let stop = watch_signals(|| {}, Box::new(|| {}))?;
     let lead = Arc::new(Lead::new(identity()?));
     // On a thread of its own: a long look must not lose the lease.
     let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));

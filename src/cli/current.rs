@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::config::{self, Diagnostic, Loaded, Tree, diagnostic};
 use crate::model::Revision;
 
+use super::error::sentence;
+
 /// The tree of a service.
 #[derive(Debug)]
 pub(super) struct Current {
@@ -13,12 +15,14 @@ pub(super) struct Current {
     /// What was read last, whatever it was.
     last: Option<Revision>,
     good: Option<(Tree, BTreeSet<String>, Loaded)>,
+    /// What is wrong with what was read last, a sentence.
+    error: Option<String>,
 }
 
 impl Current {
     /// The tree in that folder; nothing is read yet.
     pub(super) fn new(path: PathBuf) -> Self {
-        Current { path, last: None, good: None }
+        Current { path, last: None, good: None, error: None }
     }
 
     /// Reads the tree; whether another one holds now.
@@ -38,7 +42,7 @@ impl Current {
                 }
                 tracing::info!("The tree is {} now.", loaded.revision);
                 let units = tree.units();
-                self.good = Some((tree, units, loaded));
+                (self.good, self.error) = (Some((tree, units, loaded)), None);
                 true
             }
             None => {
@@ -46,10 +50,19 @@ impl Current {
                     Some((_, _, good)) => format!("{} still holds", good.revision),
                     None => "nothing is done until it is mended".to_owned(),
                 };
-                tracing::error!("The tree in {} has errors; {holds}.\n{told}", self.path.display());
+                let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+                let number = if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
+                let error = format!("the tree in {} has {number}; {holds}", self.path.display());
+                tracing::error!("{}.\n{told}", sentence(&error));
+                self.error = Some(error);
                 false
             }
         }
+    }
+
+    /// What is wrong with the tree on the disk, a sentence; `None`: nothing.
+    pub(super) fn error(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 
     /// The last tree without errors.

@@ -121,6 +121,12 @@ impl<T, E: StdError + Send + Sync + 'static> Context<T> for Result<T, E> {
     }
 }
 
+/// Text as a sentence begins.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;

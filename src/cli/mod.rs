@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod args;
+mod ask;
 mod boards;
 mod completions;
 mod context;
@@ -34,6 +35,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use args::{Cli, Command};
 use error::Error;
@@ -61,17 +65,34 @@ pub fn main() -> ExitCode {
 }
 
 /// The log goes to stderr: warnings, more with `-v`, errors alone with `-q`. A service has nobody who looks on, so that it
-/// tells what it does.
+/// tells what it does, and where systemd runs it into the journal.
 fn log(cli: &Cli) {
-    let service = matches!(cli.command, Command::Controller(_) | Command::Run(_));
-    let level = match (cli.global.quiet, cli.global.verbose) {
-        (true, _) => tracing::Level::ERROR,
-        (false, 0) if !service => tracing::Level::WARN,
-        (false, 0 | 1) => tracing::Level::INFO,
-        (false, _) => tracing::Level::DEBUG,
+    let service = match &cli.command {
+        Command::Controller(service) | Command::Run(args::Run { service, .. }) => Some(service),
+        _ => None,
     };
+    let level = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) if service.is_none() => LevelFilter::WARN,
+        (false, 0 | 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    // systemd says so where stderr is the journal.
+    let by_systemd = || std::env::var_os("JOURNAL_STREAM").is_some();
+    let format = match service.map(|service| service.log) {
+        None => args::Log::Text,
+        Some(args::Log::Auto) if by_systemd() => args::Log::Journal,
+        Some(other) => other,
+    };
+    let journal = (format == args::Log::Journal).then(tracing_journald::layer).and_then(Result::ok);
+    let registry = tracing_subscriber::registry().with(level);
+    let stderr = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // Another subscriber is there only where a test put it.
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+    let _ = match (journal, format) {
+        (Some(journal), _) => registry.with(journal).try_init(),
+        (None, args::Log::Json) => registry.with(stderr().json()).try_init(),
+        (None, _) => registry.with(stderr().without_time()).try_init(),
+    };
 }
 
 /// Takes in the node's own settings, for what works on this node.

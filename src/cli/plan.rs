@@ -12,6 +12,7 @@ use crate::ports::Port;
 use crate::{plan, render};
 
 use super::args::{Global, Output, Plan, SimFleet};
+use super::ask;
 use super::context::{self, Picture};
 use super::error::{Context as _, Error};
 use super::exit::Exit;
@@ -21,6 +22,11 @@ use super::published::{self, Seen};
 
 /// Plans and shows; changes nothing.
 pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
+    let given = args.tree.tree.is_some() || args.fleet || args.observed.is_some();
+    if let Some(told) = ask::service("/v1/plan", global, given) {
+        let plan = render::saved::read(&told?).context(|| "the service of this node tells no plan".to_owned())?;
+        return show(&plan, args, global);
+    }
     let (tree, units, loaded) = context::load(&args.tree.path(global), global)?;
     let afar = args.fleet && (args.observed.is_some() || fleet::is_real_cluster(global));
     let plan = if afar {
@@ -32,13 +38,17 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
             plan
         })
     };
+    show(&plan, args, global)
+}
+
+fn show(plan: &crate::model::Plan, args: &Plan, global: &Global) -> Result<Exit, Error> {
     if let Some(path) = &args.out {
-        let saved = std::fs::write(path, render::json::plan(&plan));
+        let saved = std::fs::write(path, render::json::plan(plan));
         saved.context(|| format!("the plan could not be saved in {}", path.display()))?;
     }
     output::print(&match global.output {
-        Output::Json => render::json::plan(&plan),
-        Output::Text | Output::Wide => render::text::plan(&plan, context::style(global)),
+        Output::Json => render::json::plan(plan),
+        Output::Text | Output::Wide => render::text::plan(plan, context::style(global)),
     });
     if let Some(path) = args.out.as_ref().filter(|_| !global.quiet) {
         // Everything that says of what this is a plan, so that the line can be copied.
@@ -51,7 +61,7 @@ pub(super) fn run(args: &Plan, global: &Global) -> Result<Exit, Error> {
         let line = format!("sectile apply {}{tree}{sim}", path.display());
         output::tell(&format!("Saved. `{line}` carries out exactly this.\n"));
     }
-    Ok(if args.detailed_exitcode { detailed(&plan) } else { Exit::Done })
+    Ok(if args.detailed_exitcode { detailed(plan) } else { Exit::Done })
 }
 
 /// A fleet from afar: its plan, and what else is known of it.

@@ -1,22 +1,28 @@
 //! `sectile run`: the node's service.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::apply::{serve, watch_signals};
-use super::args::{Global, Service};
-use super::controller::{SLICE, chain};
-use super::error::Error;
+use crate::daemon::board::Board;
+use crate::daemon::serve::{self, Sockets};
+use crate::daemon::systemd;
+use crate::daemon::wakes::Wakes;
+
+use super::apply::{Service, watch_signals};
+use super::args::{Global, Run};
+use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::{self, Opened, Purpose};
 
-/// How soon what could not be opened is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
-
 /// Keeps this node as the tree says until it is told to stop.
-pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
-    let stop = watch_signals(Box::new(|| {}))?;
-    let mut told = None;
+pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
+    let wakes = Arc::<Wakes>::default();
+    let nudged = Arc::clone(&wakes);
+    let stop = watch_signals(move || nudged.nudge(), Box::new(|| {}))?;
+    let board = Arc::<Board>::default();
+    let mut service = Service::new(&args.service, global, Arc::clone(&stop), Arc::clone(&wakes), Arc::clone(&board));
+    serve::begin(&sockets(args, global), &wakes, &board)
+        .context(|| "nobody can ask how this node stands".to_owned())?;
     // A driver that is loaded late, and a cluster that is not up yet, come by themselves.
     while !stop.load(Ordering::SeqCst) {
         match fleet::open(global, Purpose::Change) {
@@ -24,22 +30,18 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
                 let error = Error::usage("a simulated fleet has no service: its clock stands still meanwhile");
                 return Err(error.hint("`sectile apply --sim` does what there is to do"));
             }
-            Ok(Opened::Here(fleet)) => serve(*fleet, args, global, &stop),
-            Ok(Opened::Joined(fleet)) => serve(*fleet, args, global, &stop),
+            Ok(Opened::Here(fleet)) => service.serve(*fleet),
+            Ok(Opened::Joined(fleet)) => service.serve(*fleet),
             Err(error) if error.exit() == Exit::Usage => return Err(error),
-            Err(error) => {
-                let why = chain(&error);
-                if told.as_ref() != Some(&why) {
-                    tracing::error!("This node can't be looked at yet: {why}.");
-                    told = Some(why);
-                }
-                for _ in 0..AGAIN.as_millis() / SLICE.as_millis() {
-                    if !stop.load(Ordering::SeqCst) {
-                        std::thread::sleep(SLICE);
-                    }
-                }
-            }
+            Err(error) => service.waits(&error),
         }
     }
+    systemd::stopping("it was told to stop");
     Ok(Exit::Done)
+}
+
+/// Where it can be asked. A service that is begun by hand has no folder for its socket, and needs none.
+fn sockets(args: &Run, global: &Global) -> Sockets {
+    let folder = global.socket.parent().filter(|folder| folder.is_dir());
+    Sockets { metrics: args.metrics.0, socket: folder.map(|_| global.socket.clone()) }
 }

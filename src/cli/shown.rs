@@ -109,7 +109,7 @@ pub(super) fn again<O: Outside>(fleet: &Fleet<O>, picture: &Picture) {
 }
 
 /// Why a node does not go on.
-fn message(plan: &NodePlan) -> Option<String> {
+pub(super) fn message(plan: &NodePlan) -> Option<String> {
     let block = plan.blocked.iter().chain(&plan.waiting).next()?;
     Some(format!("{}: {}: {}", block.code, block.object, block.message))
 }

@@ -7,6 +7,7 @@ use crate::render::fleet::{Controller, Stands, Whole};
 use crate::render::tale::Tale;
 
 use super::args::{Global, Output, Status};
+use super::ask;
 use super::context::{self, Picture};
 use super::error::Error;
 use super::exit::Exit;
@@ -17,6 +18,16 @@ use super::trouble;
 
 /// Observes and shows; changes nothing.
 pub(super) fn run(args: &Status, global: &Global) -> Result<Exit, Error> {
+    let path = match global.output {
+        Output::Text => "/v1/status",
+        Output::Wide => "/v1/status?output=wide",
+        Output::Json => "/v1/status?output=json",
+    };
+    let given = args.tree.tree.is_some() || args.fleet || args.observed.is_some();
+    if let Some(told) = ask::service(path, global, given) {
+        output::print(&told?);
+        return Ok(Exit::Done);
+    }
     let (tree, units, loaded) = context::load(&args.tree.path(global), global)?;
     if args.fleet && (args.observed.is_some() || is_real_cluster(global)) {
         let Afar { picture, published, lease } = from_afar(args.observed.as_deref(), true, global, &tree, &loaded)?;

@@ -103,6 +103,10 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
         file
     }
 
+    fn changes(cluster: &KubeCluster) -> u64 {
+        cluster.changes()
+    }
+
     fn advice(error: &PortError) -> Option<&'static str> {
         NvmlCode::ERRORS.iter().find(|code| code.words() == error.code).and_then(|code| code.advice())
     }

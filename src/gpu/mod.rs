@@ -45,6 +45,27 @@ impl<D: Driver> Gpus<D> {
         Gpus { driver, profiles, compute, seen, devices, looked }
     }
 
+    /// What a GPU is known by, whether it is in MIG mode, and its MIG devices; cheaply, without rights, and without who uses
+    /// what: another answer than before, and something has changed. What can't be asked is part of the answer.
+    pub fn glance(&self) -> Vec<(String, String)> {
+        let driver = &self.driver;
+        let Ok(count) = driver.device_count() else { return Vec::new() };
+        let of = |index| {
+            let device = driver.device_by_index(index).map_err(|code| (String::new(), code.to_string()))?;
+            let uuid = driver.uuid(device).unwrap_or_else(|code| code.to_string());
+            let mut text = match driver.mig_mode(device) {
+                Ok((current, pending)) => format!("{current} {pending}"),
+                Err(code) => code.to_string(),
+            };
+            for index in 0..driver.max_mig_device_count(device).unwrap_or(0) {
+                let device = driver.mig_device_by_index(device, index).and_then(|device| driver.uuid(device));
+                text.extend(device.ok().into_iter().flat_map(|uuid| [" ".to_owned(), uuid]));
+            }
+            Ok((uuid, text))
+        };
+        (0..count).map(|index| of(index).unwrap_or_else(|lost| lost)).collect()
+    }
+
     /// The driver below.
     pub fn driver(&self) -> &D {
         &self.driver

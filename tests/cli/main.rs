@@ -21,3 +21,4 @@ mod this_node;
 mod trouble;
 mod usage;
 mod validate;
+mod watched;

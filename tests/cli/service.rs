@@ -59,10 +59,10 @@ fn the_service_keeps_its_node_as_the_tree_says_until_it_is_told_to_stop() {
     sandbox.write("layouts/n.toml", &good);
     let (code, told) = service.end();
     assert_eq!(code, Some(0), "{told}");
-    for part in ["The tree is ", "has errors; ", " still holds", "Done: ", "is suspended."] {
+    for part in ["The tree is ", "has an error; ", " still holds", "Done: ", "is suspended."] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    assert!(told.matches("has errors; ").count() == 1, "{told}");
+    assert!(told.matches("has an error; ").count() == 1, "{told}");
     assert!(converged(&sandbox));
 }
 

@@ -43,7 +43,7 @@ name = "n"
 }
 
 /// What makes a sandbox the node.
-pub(crate) fn settings(sandbox: &Sandbox) -> [(&'static str, String); 6] {
+pub(crate) fn settings(sandbox: &Sandbox) -> [(&'static str, String); 8] {
     let path = |name: &str| sandbox.path(name).display().to_string();
     [
         ("SECTILE_SIM", path("fleet.toml")),
@@ -52,6 +52,9 @@ pub(crate) fn settings(sandbox: &Sandbox) -> [(&'static str, String); 6] {
         ("SECTILE_CLUSTER", "none".to_owned()),
         ("SECTILE_STATE", path("var")),
         ("SECTILE_NVML_LIBRARY", library().display().to_string()),
+        // Several services on one machine.
+        ("SECTILE_METRICS", "none".to_owned()),
+        ("SECTILE_SOCKET", "none".to_owned()),
     ]
 }
 

@@ -222,7 +222,8 @@ spec:
         let mut command = self.command(arguments);
         command.args(["--gpus", "sim", "--cluster", "kube", "--node", &self.name, "--sim-state", "sim.json"]);
         command.args(["--state", "state", "--pod-resources", "kubelet.sock", "--kubeconfig", "agent"]);
-        command.env("SECTILE_SIM", fleet_name());
+        // Several agents are on one machine.
+        command.env("SECTILE_METRICS", "none").env("SECTILE_SIM", fleet_name());
         command
     }
 

@@ -1,27 +1,59 @@
 //! What `sectile run` does again and again: an apply that nobody asked for, and that is not told of where nothing is done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::daemon::agenda::{Agenda, Cause, Next};
+use crate::daemon::board::{Board, Documents};
+use crate::daemon::systemd;
+use crate::daemon::wakes::Wakes;
+use crate::daemon::watch::TreeWatch;
+use crate::execute::News;
 use crate::host::clock::uptime;
 use crate::model::plan::Block;
 use crate::model::{NodePlan, NodeState, ObservedNode};
+use crate::render;
+use crate::render::tale::Tale;
 
-use super::super::args::{Global, Service};
-use super::super::context::Picture;
-use super::super::controller::{LOOK, SLICE, chain, jittered};
+use super::super::args::{self, Global, Output};
+use super::super::context::{self, Picture};
+use super::super::controller::chain;
 use super::super::current::Current;
-use super::super::error::Error;
+use super::super::error::{Error, sentence};
 use super::super::fleet::Fleet;
 use super::super::outside::Outside;
 use super::super::shown;
+use super::super::trouble;
 use super::Work;
 
 /// How often what is seen is published where it stays as it is (the kubelet's nodeStatusReportFrequency).
 const PUBLISH: Duration = Duration::from_secs(300);
-/// How soon a pass that went wrong is made again: doubling from this.
+/// How often it is seen whether the cluster has told of a change: numbers are compared, no more.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the GPUs are glanced at, for what others do to them.
+const GLANCE: Duration = Duration::from_secs(15);
+/// How often a tree is read that the kernel tells no changes of.
+const READ: Duration = Duration::from_secs(5);
+/// How soon what could not be opened is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The node's service, whatever becomes of the outside.
+pub(in crate::cli) struct Service<'a> {
+    global: &'a Global,
+    stop: Arc<AtomicBool>,
+    wakes: Arc<Wakes>,
+    board: Arc<Board>,
+    agenda: Agenda,
+    watch: TreeWatch,
+    /// Why changes of the tree are not told, where they are not.
+    deaf: Option<String>,
+    tree: Current,
+    told: Told,
+    /// What a glance at the GPUs showed last, and when.
+    glance: Option<(Duration, Vec<(String, String)>)>,
+}
 
 /// What was told last, so that it is not told again while it stays so.
 #[derive(Default)]
@@ -30,61 +62,162 @@ struct Told {
     states: (String, Vec<(NodeState, Vec<Block>)>),
     seen: Vec<ObservedNode>,
     published: Option<Duration>,
+    status: String,
 }
 
-/// Serves until it is told to stop.
-pub(in crate::cli) fn serve<O: Outside>(mut fleet: Fleet<O>, args: &Service, global: &Global, stop: &Arc<AtomicBool>) {
-    let mut tree = Current::new(args.tree.path(global));
-    let mut told = Told::default();
-    let (mut looked, mut due, mut wrong) = (None::<Duration>, Duration::ZERO, 0u32);
-    fleet.outside.leave();
-    while !stop.load(Ordering::SeqCst) {
-        if looked.is_none_or(|at| uptime() >= at.saturating_add(LOOK)) {
-            looked = Some(uptime());
-            if tree.read() {
-                due = Duration::ZERO;
+impl<'a> Service<'a> {
+    pub(in crate::cli) fn new(
+        args: &args::Service,
+        global: &'a Global,
+        stop: Arc<AtomicBool>,
+        wakes: Arc<Wakes>,
+        board: Arc<Board>,
+    ) -> Self {
+        let path = args.tree.path(global);
+        let told = Arc::clone(&wakes);
+        let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
+        let agenda = Agenda::new(args.resync(global), uptime());
+        let (deaf, told, glance) = Default::default();
+        Service { global, stop, wakes, board, agenda, watch, deaf, tree: Current::new(path), told, glance }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Nothing can be looked at yet: waits a little.
+    pub(in crate::cli) fn waits(&mut self, error: &Error) {
+        self.wrong(Some(format!("this node can't be looked at yet: {}", chain(error))));
+        let until = uptime().saturating_add(AGAIN);
+        while uptime() < until && !self.stopped() {
+            self.wait(until);
+        }
+    }
+
+    /// Waits until something happens, or then.
+    fn wait(&mut self, until: Duration) {
+        self.board.beat(uptime());
+        systemd::beat();
+        for cause in self.wakes.wait(until.saturating_sub(uptime()).min(TICK)) {
+            self.agenda.saw(cause, uptime());
+        }
+    }
+
+    /// Serves until it is told to stop.
+    pub(in crate::cli) fn serve<O: Outside>(&mut self, mut fleet: Fleet<O>) {
+        fleet.outside.leave();
+        let changes = |fleet: &Fleet<O>| fleet.cluster.as_ref().map(O::changes);
+        let (mut read, mut seen) = (uptime(), changes(&fleet));
+        while !self.stopped() {
+            match self.agenda.next(uptime()) {
+                Next::Wait(until) => {
+                    self.wait(until);
+                    self.glance(&fleet);
+                    let now = changes(&fleet);
+                    if std::mem::replace(&mut seen, now) != now {
+                        self.agenda.saw(Cause::Cluster, uptime());
+                    }
+                    if self.deaf.is_some() && uptime() >= read.saturating_add(READ) {
+                        read = uptime();
+                        self.agenda.saw(Cause::Tree, uptime());
+                    }
+                }
+                Next::Look(causes) => {
+                    // What changes meanwhile is seen after.
+                    seen = changes(&fleet);
+                    fleet = self.look(fleet, &causes);
+                }
             }
         }
-        if uptime() < due || tree.good().is_none() {
-            std::thread::sleep(SLICE);
-            continue;
+    }
+
+    /// Sees cheaply whether somebody else has changed the GPUs.
+    fn glance<O: Outside>(&mut self, fleet: &Fleet<O>) {
+        if self.glance.as_ref().is_some_and(|(at, _)| uptime() < at.saturating_add(GLANCE)) {
+            return;
+        }
+        let now: Vec<_> = fleet.nodes.values().flat_map(|node| node.gpus.glance()).collect();
+        if self.glance.as_ref().is_some_and(|(_, before)| *before != now) {
+            self.agenda.saw(Cause::Gpus, uptime());
+        }
+        self.glance = Some((uptime(), now));
+    }
+
+    /// Looks, and does what is to be done.
+    fn look<O: Outside>(&mut self, mut fleet: Fleet<O>, causes: &BTreeSet<Cause>) -> Fleet<O> {
+        let begin = uptime();
+        causes.iter().for_each(|cause| self.board.metrics.woke(*cause));
+        // Another tree may come at any time, so that it is watched before it is read.
+        let changed = !self.agenda.unsettled() && {
+            self.arm();
+            self.tree.read()
+        };
+        let revision = self.tree.good().map(|(_, _, loaded)| loaded.revision.to_string());
+        self.board.metrics.tree(revision.as_deref(), self.tree.error().is_none());
+        if !changed && causes.iter().all(|cause| *cause == Cause::Tree) {
+            tracing::debug!("The tree is as it was.");
+            self.told_of_tree();
+            return fleet;
+        }
+        let why: Vec<&str> = causes.iter().map(|cause| cause.why()).collect();
+        match causes.iter().all(|cause| matches!(cause, Cause::Resync | Cause::Cluster)) {
+            true => tracing::debug!("It looks, since {}.", why.join(", and ")),
+            false => tracing::info!("It looks, since {}.", why.join(", and ")),
         }
         let done;
         (fleet, done) = match fleet.outside.take_again() {
-            Ok(()) => once(fleet, &tree, global, stop, &mut told),
+            Ok(()) => self.once(fleet),
             Err(error) => (fleet, Err(error)),
         };
         fleet.outside.leave();
-        let pause = match done {
-            Ok(()) => {
-                (told.error, wrong) = (None, 0);
-                args.resync(global)
-            }
-            Err(error) => {
-                let why = chain(&error);
-                if told.error.as_ref() != Some(&why) {
-                    tracing::error!("Nothing more is done now: {why}.");
-                    told.error = Some(why);
-                }
-                wrong = wrong.saturating_add(1);
-                AGAIN.saturating_mul(1 << wrong.min(10)).min(args.resync(global))
-            }
-        };
-        due = uptime().saturating_add(jittered(pause));
+        // What it did itself is not somebody else's doing.
+        self.glance = None;
+        self.glance(&fleet);
+        let well = done.is_ok();
+        match done {
+            Ok(()) => self.told_of_tree(),
+            Err(error) => self.wrong(Some(format!("nothing more is done now: {}", chain(&error)))),
+        }
+        let now = uptime();
+        self.board.metrics.looked(well, now.saturating_sub(begin), jiff::Timestamp::now().as_second());
+        self.agenda.passed(well, now, now.subsec_micros() % 100);
+        fleet
     }
-}
 
-fn once<O: Outside>(
-    fleet: Fleet<O>,
-    tree: &Current,
-    global: &Global,
-    stop: &Arc<AtomicBool>,
-    told: &mut Told,
-) -> (Fleet<O>, Result<(), Error>) {
-    let Some(tree) = tree.good().cloned() else { return (fleet, Ok(())) };
-    let mut work = Work::new(global, tree, fleet, &[], Arc::clone(stop));
-    let done = work.serve(told);
-    (work.fleet, done)
+    /// Tells what is wrong with the tree on the disk, if anything is.
+    fn told_of_tree(&mut self) {
+        self.wrong(self.tree.error().map(str::to_owned));
+    }
+
+    /// Tells what keeps the service from its work, once while it stays so.
+    fn wrong(&mut self, why: Option<String>) {
+        if why == self.told.error {
+            return;
+        }
+        // What is wrong with a tree was told with its files and lines.
+        if let Some(why) = why.as_ref().filter(|why| self.tree.error() != Some(why.as_str())) {
+            tracing::error!("{}.", sentence(why));
+        }
+        self.board.wrong(why.clone());
+        systemd::ready(why.as_ref().unwrap_or(&self.told.status));
+        self.told.error = why;
+    }
+
+    fn arm(&mut self) {
+        let deaf = self.watch.arm().err();
+        if let Some(why) = deaf.as_ref().filter(|why| self.deaf.as_ref() != Some(*why)) {
+            tracing::warn!("The tree is read every {} s: {why}.", READ.as_secs());
+        }
+        self.deaf = deaf;
+    }
+
+    fn once<O: Outside>(&mut self, fleet: Fleet<O>) -> (Fleet<O>, Result<(), Error>) {
+        let Some(tree) = self.tree.good().cloned() else { return (fleet, Ok(())) };
+        let mut work = Work::new(self.global, tree, fleet, &[], Arc::clone(&self.stop));
+        work.board = Some(&self.board);
+        let done = work.serve(&mut self.told);
+        (work.fleet, done)
+    }
 }
 
 impl<O: Outside> Work<'_, O> {
@@ -95,14 +228,17 @@ impl<O: Outside> Work<'_, O> {
             self.fleet.save()?;
             picture = self.look()?;
         }
-        if !self.idle(&picture.plan) {
-            return self.carry_out(picture).map(|_| ());
+        if self.idle(&picture.plan) {
+            self.take_up(&picture)?;
+            self.keep(&picture)?;
+            self.settle(&picture);
+            self.publish(&picture, told);
+        } else {
+            self.post(&picture, told)?;
+            self.carry_out(picture)?;
+            picture = self.look()?;
         }
-        self.take_up(&picture)?;
-        self.keep(&picture)?;
-        self.settle(&picture);
-        self.publish(&picture, told);
-        Ok(())
+        self.post(&picture, told)
     }
 
     fn publish(&self, picture: &Picture, told: &mut Told) {
@@ -123,5 +259,50 @@ impl<O: Outside> Work<'_, O> {
             return;
         }
         (told.states, told.seen, told.published) = (states, seen, Some(uptime()));
+    }
+
+    /// Tells whoever asks the service how the node stands.
+    fn post(&self, picture: &Picture, told: &mut Told) -> Result<(), Error> {
+        let Some(board) = self.board else { return Ok(()) };
+        let Picture { desired, observed, plan } = picture;
+        let state = |node: &NodePlan| match self.failures.contains_key(&node.name) {
+            true => NodeState::Failed,
+            false => node.state,
+        };
+        let seen = plan.nodes.iter().filter_map(|node| Some((node, state(node), observed.nodes.get(&node.name)?)));
+        board.metrics.stands(seen);
+        let tales = trouble::tales(&self.fleet, plan)?;
+        let shown = |output| {
+            let style = context::style(&Global { output, ..self.global.clone() });
+            render::status::status(desired, observed, plan, style) + &tales.iter().map(Tale::text).collect::<String>()
+        };
+        board.write(Documents {
+            status: shown(Output::Text),
+            wide: shown(Output::Wide),
+            json: render::json::status(desired, observed, plan, &tales),
+            plan: render::json::plan(plan),
+        });
+        let stands = plan.nodes.iter().map(|node| {
+            let why = self.failures.get(&node.name).cloned().or_else(|| shown::message(node));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("{} is {} at {}{why}", node.name, state(node), plan.desired)
+        });
+        told.status = stands.collect::<Vec<_>>().join("; ");
+        systemd::ready(&told.status);
+        Ok(())
+    }
+
+    /// Counts what becomes of a plan's steps.
+    pub(super) fn measure(&self, plan: &NodePlan, news: &News) {
+        let Some(board) = self.board else { return };
+        let (id, result) = match news {
+            News::Done(id) => (id, "done"),
+            News::Skipped(id) => (id, "skipped"),
+            News::Retries(id, _) => (id, "again"),
+            _ => return,
+        };
+        if let Some(step) = plan.steps.iter().find(|step| step.id == *id) {
+            board.metrics.stepped(step.kind.word(), result);
+        }
     }
 }

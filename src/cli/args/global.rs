@@ -69,6 +69,10 @@ pub struct Global {
     #[arg(long, global = true, env = "SECTILE_SYSTEMD", value_name = "DIR", hide = true)]
     #[arg(default_value = "/run/systemd")]
     pub systemd: PathBuf,
+    /// The socket of the node's service, which tells its status and plan to whoever has no rights on the GPUs; `none`: no one
+    #[arg(long, global = true, env = "SECTILE_SOCKET", value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    #[arg(default_value = "/run/sectile/sectile.sock")]
+    pub socket: PathBuf,
     /// The node; of suspend and resume also a glob [default: this one; with --sim every node of the fleet]
     #[arg(long, global = true, env = "SECTILE_NODE", value_name = "NAME")]
     pub node: Option<String>,
