@@ -162,6 +162,12 @@ Examples:
     #[command(after_help = "Example:
   sectile completions bash > /etc/bash_completion.d/sectile")]
     Completions(Completions),
+    /// Write a page of the manual to stdout, for `man`
+    #[command(after_help = "Examples:
+  sectile man | man -l -              # sectile(1)
+  sectile man plan | man -l -         # sectile-plan(1)
+  sectile man --out share/man/man1    # every page into a folder, as the packages have them")]
+    Man(Man),
 }
 
 /// `sectile validate`.
@@ -412,6 +418,17 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
+/// `sectile man`.
+#[derive(Clone, Debug, Args)]
+pub struct Man {
+    /// The command that the page is about [default: sectile itself]
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    pub command: Option<String>,
+    /// Write every page into this folder
+    #[arg(long, env = "SECTILE_OUT", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+}
+
 /// The tree that a command reads.
 #[derive(Clone, Debug, Args)]
 pub struct Tree {
@@ -511,7 +528,7 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
-                let line = line.split(['#', '>']).next().unwrap_or_default().trim();
+                let line = line.split(['#', '>', '|']).next().unwrap_or_default().trim();
                 // Every other part is quoted.
                 let parts = line.split('"').enumerate();
                 let words = parts.flat_map(|(i, part)| match i % 2 {

@@ -15,6 +15,7 @@ pub mod export;
 mod fit;
 mod fleet;
 mod input;
+mod man;
 mod output;
 mod outside;
 mod plan;
@@ -101,7 +102,7 @@ fn settle(cli: &mut Cli) -> Result<(), Error> {
     let on_nodes = match &cli.command {
         Validate(_) | Plan(_) | Apply(_) | Status(_) | Export(_) | Suspend(_) | Resume(_) | Run(_) => true,
         Profiles(_) | Fit(_) => true,
-        Completions(_) | Driver(_) | Controller(_) => false,
+        Completions(_) | Man(_) | Driver(_) | Controller(_) => false,
     };
     if on_nodes && !fleet::is_simulated(&cli.global) {
         cli.global.own = settings::read(&cli.global)?;
@@ -112,6 +113,7 @@ fn settle(cli: &mut Cli) -> Result<(), Error> {
 fn run(cli: &Cli) -> Result<Exit, Error> {
     match &cli.command {
         Command::Completions(completions) => completions::run(completions),
+        Command::Man(page) => man::run(page),
         Command::Validate(args) => validate::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Apply(args) => apply::run(args, &cli.global),

@@ -16,6 +16,8 @@ fn wrong_usage_is_64_and_help_is_0() {
         "plan -o yaml",
         "apply --override window",
         "apply --override protect --reason x",
+        "man plam",
+        "man plan --out pages",
     ] {
         assert_eq!(code(line, &[]), 64, "{line}");
     }
@@ -62,12 +64,38 @@ fn the_help_is_what_the_manual_prints() {
         "run -h",
         "controller -h",
         "completions -h",
+        "man -h",
     ] {
         // Without a terminal the help would be as wide as clap likes.
         let help = sandbox.run_with(line, &[("COLUMNS", "100")]).stdout;
         all.push_str(&format!("$ sectile {line}\n{help}\n"));
     }
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn every_command_has_a_page_with_what_its_help_says() {
+    let sandbox = Sandbox::empty();
+    assert_eq!(sandbox.data("man --out pages/man1"), "");
+    let main = sandbox.data("man");
+    let mut pages = 1;
+    for line in sandbox.data("--help").lines().skip_while(|line| *line != "Commands:").skip(1) {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        match name {
+            "" => break,
+            "help" => continue,
+            _ => pages += 1,
+        }
+        let page = sandbox.data(&format!("man {name}"));
+        assert_eq!(page, sandbox.read(&format!("pages/man1/sectile-{name}.1")));
+        // Troff's hyphens are escaped.
+        assert!(main.contains(&format!("sectile\\-{name}(1)")), "{name} is not in sectile(1)");
+        for line in sandbox.data(&format!("help {name}")).lines().filter(|line| line.starts_with("  sectile ")) {
+            assert!(page.contains(&line.trim().replace('-', "\\-").replace('\'', "\\*(Aq")), "{line}: {page}");
+        }
+    }
+    assert_eq!(main, sandbox.read("pages/man1/sectile.1"));
+    assert_eq!(std::fs::read_dir(sandbox.path("pages/man1")).unwrap().count(), pages);
 }
 
 #[test]
