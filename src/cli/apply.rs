@@ -35,6 +35,7 @@ use super::output;
 use super::outside::Outside;
 use super::plan::blocked;
 use super::progress::Progress;
+use super::settings;
 use super::shown;
 use super::trouble;
 
@@ -96,6 +97,12 @@ fn apply<O: Outside>(
     (tree, units, loaded): (Tree, BTreeSet<String>, Loaded),
     mut fleet: Fleet<O>,
 ) -> Result<Exit, Error> {
+    if !O::SIMULATED {
+        settings::trusted(&args.path(global), global)?;
+        if saved.is_some() {
+            settings::trusted(&args.tree_path(global), global)?;
+        }
+    }
     fleet.accepted = Accepted { removal: args.accept_removal, inventory: args.accept_inventory };
     if let Some(plan) = saved.take() {
         saved = Some(same_nodes(plan, &mut fleet));

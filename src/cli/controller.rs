@@ -43,11 +43,11 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// What a controller works with.
-struct Work {
+struct Work<'a> {
     kube: Arc<KubeCluster>,
     lead: Arc<Lead>,
     stop: Arc<AtomicBool>,
-    tree: Current,
+    tree: Current<'a>,
     /// What was told and still holds.
     told: BTreeSet<String>,
     /// What was seen when it was last planned: not again while nothing changes.
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
     // On a thread of its own: a long look must not lose the lease.
     let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));
     let (told, seen, watch) = Default::default();
-    let tree = Current::new(args.tree.path(global));
+    let tree = Current::new(args.tree.path(global), global);
     let mut work = Work { kube, lead, stop, tree, told, seen, watch };
     runtime.block_on(work.until_stopped(args.resync(global)));
     work.lead.close();
@@ -84,7 +84,7 @@ fn identity() -> Result<String, Error> {
     Ok(format!("{}_{}", host.trim(), life.trim()))
 }
 
-impl Work {
+impl Work<'_> {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use crate::config::{self, Diagnostic, Loaded, Tree, diagnostic};
 use crate::model::Revision;
 
+use super::args::Global;
+use super::controller::chain;
 use super::error::sentence;
+use super::settings;
 
 /// The tree of a service.
 #[derive(Debug)]
-pub(super) struct Current {
+pub(super) struct Current<'a> {
     path: PathBuf,
+    global: &'a Global,
     /// What was read last, whatever it was.
     last: Option<Revision>,
     good: Option<(Tree, BTreeSet<String>, Loaded)>,
@@ -19,14 +23,22 @@ pub(super) struct Current {
     error: Option<String>,
 }
 
-impl Current {
+impl<'a> Current<'a> {
     /// The tree in that folder; nothing is read yet.
-    pub(super) fn new(path: PathBuf) -> Self {
-        Current { path, last: None, good: None, error: None }
+    pub(super) fn new(path: PathBuf, global: &'a Global) -> Self {
+        Current { path, global, last: None, good: None, error: None }
     }
 
     /// Reads the tree; whether another one holds now.
     pub(super) fn read(&mut self) -> bool {
+        if let Err(error) = settings::trusted(&self.path, self.global) {
+            let why = chain(&error);
+            if self.error.as_ref() != Some(&why) {
+                tracing::error!("{}.", sentence(&why));
+            }
+            (self.error, self.last) = (Some(why), None);
+            return false;
+        }
         let loaded = config::load(&self.path);
         // Also under another name: by it nodes tell which tree they have.
         if self.last.as_ref() == Some(&loaded.revision) {

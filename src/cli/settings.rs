@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config::schema::parse_settings;
 use crate::config::{Settings, diagnostic};
+use crate::host::trust;
 use crate::model::{Allowed, visible};
 
 use super::args::Global;
@@ -34,7 +35,7 @@ pub(super) fn read(global: &Global) -> Result<Settings, Error> {
     if !meta.is_file() {
         return Err(Error::failed(unreadable()).hint("it is no file"));
     }
-    trusted(&meta, &name)?;
+    own(&meta, &name)?;
     let mut text = String::new();
     file.by_ref().take(LARGEST).read_to_string(&mut text).context(unreadable)?;
     if meta.len() > LARGEST {
@@ -50,10 +51,10 @@ pub(super) fn read(global: &Global) -> Result<Settings, Error> {
 }
 
 /// They tell which programs are run as root: who may write them must be who may do that anyway.
-fn trusted(meta: &std::fs::Metadata, name: &str) -> Result<(), Error> {
+fn own(meta: &std::fs::Metadata, name: &str) -> Result<(), Error> {
     const OTHERS_WRITE: u32 = 0o022;
-    let own = rustix::process::geteuid().as_raw();
-    if meta.uid() != 0 && meta.uid() != own {
+    let runs = rustix::process::geteuid().as_raw();
+    if meta.uid() != 0 && meta.uid() != runs {
         let error = Error::failed(format!("the settings {name} belong to user {}, who is not root", meta.uid()));
         return Err(error.hint(format!("they tell what may be run as root: chown root {name}")));
     }
@@ -63,6 +64,17 @@ fn trusted(meta: &std::fs::Metadata, name: &str) -> Result<(), Error> {
         return Err(error.hint(format!("they tell what may be run as root: chmod go-w {name}")));
     }
     Ok(())
+}
+
+/// An error where others than whoever may decide about the node may write its tree, or a plan of it.
+pub(super) fn trusted(path: &Path, global: &Global) -> Result<(), Error> {
+    let owners = trust::users(&global.own.owners);
+    let owners =
+        owners.map_err(|why| Error::failed(format!("`[tree] owners` of {}: {why}", self::path(global).display())))?;
+    trust::check(path, &owners).map_err(|why| {
+        Error::failed(format!("{} can't be trusted: {why}", visible(&path.display().to_string())))
+            .hint("whoever may write it decides what becomes of the GPUs and of the pods on them")
+    })
 }
 
 fn path(global: &Global) -> &Path {

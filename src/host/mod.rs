@@ -12,3 +12,4 @@ pub mod memory;
 pub mod node;
 pub mod plain;
 pub mod systemd;
+pub mod trust;

@@ -363,3 +363,34 @@ fn a_full_disk_stops_changes_and_not_the_service() {
     service.until("it to be ready", || service.ask("/readyz").0 == "200");
     service.end();
 }
+
+#[test]
+fn a_tree_or_plan_that_others_may_write_is_refused_and_the_last_good_one_holds() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sandbox = stage("tree", "\"3g\"");
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(sandbox.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let service = Watched::begin(&sandbox, "tree");
+    service.becomes(&["3g.40gb"]);
+    mode("tree/layouts", 0o777);
+    sandbox.write("tree/layouts/n.toml", &layout("\"4g\""));
+    let told = service.told("can't be trusted");
+    assert!(told.contains("layouts (mode 777): chmod go-w"), "{told}");
+    assert_eq!(service.ask("/readyz").0, "503");
+    let applied = run(&sandbox, "apply tree --yes");
+    assert!(applied.code == 1 && applied.stderr.contains("can't be trusted"), "{applied:?}");
+    assert_eq!(service.profiles(), ["3g.40gb"]);
+    mode("tree/layouts", 0o755);
+    service.becomes(&["4g.40gb"]);
+    service.end();
+    sandbox.write("tree/layouts/n.toml", &layout("\"3g\""));
+    assert_eq!(run(&sandbox, "plan tree --out plan.json").code, 0);
+    mode("plan.json", 0o666);
+    let applied = run(&sandbox, "apply plan.json --tree tree --yes");
+    assert!(applied.code == 1 && applied.stderr.contains("plan.json (mode 666)"), "{applied:?}");
+    // Whoever only looks may look.
+    assert_eq!(run(&sandbox, "plan tree").code, 0);
+    mode("plan.json", 0o644);
+    assert_eq!(run(&sandbox, "apply plan.json --tree tree --yes").code, 0);
+}

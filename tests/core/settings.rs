@@ -12,6 +12,7 @@ name = "edge-7"
 labels = { pool = "edge", "nvidia.com/gpu.product" = "A100" }
 [tree]
 path = "/srv/tree"
+owners = ["sectile-tree", "1000"]
 [host]
 commands = ["/usr/bin/virsh"]
 units = ["embedder*.service", "nvidia-dcgm.service", "one@?.service"]
@@ -35,6 +36,7 @@ nameof = "a b"
 name = "a b"
 [tree]
 path = "srv"
+owners = ["git sync"]
 zygote = 1
 [host]
 comands = []

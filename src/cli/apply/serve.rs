@@ -49,7 +49,7 @@ pub(in crate::cli) struct Service<'a> {
     watch: TreeWatch,
     /// Why changes of the tree are not told, where they are not.
     deaf: Option<String>,
-    tree: Current,
+    tree: Current<'a>,
     told: Told,
     /// What a glance at the GPUs showed last, and when.
     glance: Option<(Duration, Vec<(String, String)>)>,
@@ -78,7 +78,7 @@ impl<'a> Service<'a> {
         let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
         let agenda = Agenda::new(args.resync(global), uptime());
         let (deaf, told, glance) = Default::default();
-        Service { global, stop, wakes, board, agenda, watch, deaf, tree: Current::new(path), told, glance }
+        Service { global, stop, wakes, board, agenda, watch, deaf, tree: Current::new(path, global), told, glance }
     }
 
     fn stopped(&self) -> bool {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub labels: Option<BTreeMap<String, String>>,
     /// `[tree] path`.
     pub tree: Option<PathBuf>,
+    /// `[tree] owners`: users whose trees count beside root's, by name or number.
+    pub owners: Vec<String>,
     /// `[host] units`: globs over units that the tree may bind or pause.
     pub units: Vec<String>,
     /// `[host] commands`: programs that the tree may run.
@@ -40,8 +42,9 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         settings.name = table.get("name").and_then(|node| text(reader, node, "`name`", node_name));
         settings.labels = table.get("labels").map(|node| selector::labels(reader, node, false));
     }
-    if let Some(table) = section(reader, &root, "tree", "[tree]", &["path"]) {
+    if let Some(table) = section(reader, &root, "tree", "[tree]", &["path", "owners"]) {
         settings.tree = table.get("path").and_then(|node| text(reader, node, "`path`", absolute)).map(PathBuf::from);
+        settings.owners = list(reader, &table, "owners", user);
     }
     if let Some(table) = section(reader, &root, "host", "[host]", &["commands", "units"]) {
         settings.commands = list(reader, &table, "commands", absolute);
@@ -91,6 +94,14 @@ fn node_name(text: &str) -> Result<String, Reason> {
     match !text.is_empty() && text.len() < 254 && text.chars().all(fits) {
         true => Ok(text.to_owned()),
         false => Err(Reason::new("not a node's name").help("letters, digits, '-', '_' and '.'")),
+    }
+}
+
+fn user(text: &str) -> Result<String, Reason> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !text.is_empty() && text.len() < 64 && text.chars().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::new("no user's name or number").help("as in /etc/passwd")),
     }
 }
 

@@ -1,0 +1,159 @@
+//! Whether files can be trusted: whoever may write the tree decides which pods are moved and what becomes of the GPUs.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use crate::model::visible;
+
+/// Folders within folders are looked at so far; deeper ones hold no tree.
+const DEEP: usize = 32;
+/// Where users' names and numbers stand.
+const USERS: &str = "/etc/passwd";
+
+/// The numbers of users by their names, or their numbers.
+///
+/// # Errors
+///
+/// A name that this machine does not know.
+pub fn users(names: &[String]) -> Result<BTreeSet<u32>, String> {
+    let known = fs::read_to_string(USERS).unwrap_or_default();
+    let number = |name: &String| {
+        let of = |line: &str| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        };
+        let number = name.parse().ok().or_else(|| known.lines().find_map(of));
+        number.ok_or_else(|| format!("this machine knows no user {name}"))
+    };
+    names.iter().map(number).collect()
+}
+
+/// Looks whether others than root, the one who runs this, and these owners may write a file or a folder, anything in it, or
+/// what leads to it. What lies on a mount that can be read only is what somebody mounted there.
+///
+/// # Errors
+///
+/// What they may write, and how that is put right: a sentence.
+pub fn check(path: &Path, owners: &BTreeSet<u32>) -> Result<(), String> {
+    let mut trusted = owners.clone();
+    trusted.extend([0, rustix::process::geteuid().as_raw()]);
+    let mut look = Look { trusted, seen: BTreeSet::new() };
+    look.at(path, 0)
+}
+
+struct Look {
+    trusted: BTreeSet<u32>,
+    /// What was looked at and is trusted.
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Look {
+    /// What is not there, or vanishes meanwhile, is whoever's it is that reads it to tell.
+    fn at(&mut self, path: &Path, deep: usize) -> Result<(), String> {
+        let Ok(real) = fs::canonicalize(path) else { return Ok(()) };
+        if deep > DEEP || !self.seen.insert(real.clone()) {
+            return Ok(());
+        }
+        let Ok(meta) = fs::metadata(&real) else { return Ok(()) };
+        let fixed = statvfs(&real).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
+        if !fixed {
+            self.judge(&real, &meta, false)?;
+            for folder in real.ancestors().skip(1) {
+                // Where all may make files, a sticky folder keeps others from replacing one.
+                if self.seen.insert(folder.join("."))
+                    && let Ok(meta) = fs::metadata(folder)
+                {
+                    self.judge(folder, &meta, true)?;
+                }
+            }
+        }
+        if meta.is_dir() {
+            for entry in fs::read_dir(&real).into_iter().flatten().flatten() {
+                // Of git's own folder nothing is read but HEAD, which no more than names the tree.
+                if entry.file_name() != ".git" {
+                    self.at(&entry.path(), deep + 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, path: &Path, meta: &Metadata, leads: bool) -> Result<(), String> {
+        let name = visible(&path.display().to_string());
+        let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+        if !self.trusted.contains(&owner) {
+            return Err(format!(
+                "{name} belongs to user {owner}: chown it to root, or name that user in `[tree] owners` of the node's settings"
+            ));
+        }
+        // A user's own group has nobody else in it.
+        let group = mode & 0o020 != 0 && meta.gid() != owner;
+        let sticky = leads && mode & 0o1000 != 0;
+        if (group || mode & 0o002 != 0) && !sticky {
+            return Err(format!("others than its owner may write {name} (mode {mode:o}): chmod go-w {name}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_others_may_write_is_told_wherever_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("tree");
+        fs::create_dir_all(root.join("layouts")).unwrap();
+        fs::create_dir_all(root.join(".git")).unwrap();
+        let file = root.join("layouts/n.toml");
+        fs::write(&file, "").unwrap();
+        for folder in [&root, &root.join("layouts"), &root.join(".git")] {
+            mode(folder, 0o755);
+        }
+        mode(&file, 0o644);
+        let none = BTreeSet::new();
+        assert_eq!(check(&root, &none), Ok(()));
+        for path in [file.clone(), root.join("layouts"), root.clone()] {
+            let before = fs::metadata(&path).unwrap().permissions();
+            mode(&path, 0o777);
+            let told = check(&root, &none).unwrap_err();
+            assert!(told.contains(&format!("write {} (mode 777)", path.display())), "{told}");
+            fs::set_permissions(&path, before).unwrap();
+        }
+        // What nobody reads.
+        mode(&root.join(".git"), 0o777);
+        assert_eq!(check(&root, &none), Ok(()));
+        // What leads there.
+        mode(folder.path(), 0o777);
+        assert!(check(&root, &none).unwrap_err().contains(&folder.path().display().to_string()));
+        mode(folder.path(), 0o1777);
+        assert_eq!(check(&root, &none), Ok(()), "a sticky folder, as /tmp is");
+        // Where a link leads.
+        let other = tempfile::tempdir().unwrap();
+        let target = other.path().join("x.toml");
+        fs::write(&target, "").unwrap();
+        mode(&target, 0o666);
+        symlink(&target, root.join("layouts/x.toml")).unwrap();
+        assert!(check(&root, &none).unwrap_err().contains("x.toml"));
+        // What is not there is not trusted nor distrusted.
+        assert_eq!(check(&root.join("nowhere"), &none), Ok(()));
+    }
+
+    #[test]
+    fn users_are_known_by_name_and_by_number() {
+        assert_eq!(users(&["root".to_owned(), "4711".to_owned()]), Ok([0, 4711].into()));
+        let told = users(&["nobody-of-this-name".to_owned()]).unwrap_err();
+        assert_eq!(told, "this machine knows no user nobody-of-this-name");
+    }
+}
