@@ -7,6 +7,7 @@ use crate::daemon::board::Board;
 use crate::daemon::serve::{self, Sockets};
 use crate::daemon::systemd;
 use crate::daemon::wakes::Wakes;
+use crate::host::clock::uptime;
 
 use super::apply::{Service, watch_signals};
 use super::args::{Global, Run};
@@ -20,6 +21,7 @@ pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     let nudged = Arc::clone(&wakes);
     let stop = watch_signals(move || nudged.nudge(), Box::new(|| {}))?;
     let board = Arc::<Board>::default();
+    board.beat(uptime());
     let mut service = Service::new(&args.service, global, Arc::clone(&stop), Arc::clone(&wakes), Arc::clone(&board));
     serve::begin(&sockets(args, global), &wakes, &board)
         .context(|| "nobody can ask how this node stands".to_owned())?;
