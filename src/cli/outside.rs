@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 use crate::gpu::Gpus;
 use crate::host::journal::FileJournal;
@@ -52,6 +53,11 @@ pub(super) trait Outside: Sized {
     /// Takes it for oneself again.
     fn take_again(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Another one than before: another command has changed what is remembered, as `sectile resume` does.
+    fn stamp(&self) -> Option<SystemTime> {
+        None
     }
 
     /// Another number than before: what the cluster tells may have changed.

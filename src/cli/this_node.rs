@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
@@ -101,6 +102,10 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
 
     fn journal(&self, file: FileJournal) -> FileJournal {
         file
+    }
+
+    fn stamp(&self) -> Option<SystemTime> {
+        self.memory.stamp()
     }
 
     fn changes(cluster: &KubeCluster) -> u64 {

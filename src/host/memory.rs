@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,11 @@ impl MemoryFile {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// When the file was written last: another time than before, and somebody has changed what is remembered.
+    pub fn stamp(&self) -> Option<SystemTime> {
+        fs::metadata(self.folder.join(FILE)).and_then(|meta| meta.modified()).ok()
     }
 
     /// Works with what is remembered.

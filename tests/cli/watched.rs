@@ -9,6 +9,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use sectile::gpu::Gpus;
+use sectile::model::observed::GpuInstance;
+use sectile::model::plan::SlotRef;
+use sectile::sim::state::door::Door;
 use serde_json::Value;
 
 use super::sandbox::Sandbox;
@@ -165,6 +169,12 @@ fn systemd_hears_how_the_service_stands_from_its_first_look_to_its_end() {
             [("counter", "_total"), ("info", "_info")].iter().find(|(of, _)| *of == kind).map_or("", |of| of.1);
         assert!(manual.contains(&format!("| `{name}{suffix}` |")), "{name}{suffix}");
     }
+    let board = include_str!("../../packaging/grafana/sectile.json");
+    let _: Value = serde_json::from_str(board).unwrap();
+    let parts = board.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for used in parts.filter(|part| part.starts_with("sectile_")) {
+        assert!(manual.contains(&format!("| `{}` |", used.trim_end_matches("_bucket"))), "{used}");
+    }
     for cause in sectile::daemon::agenda::Cause::ALL {
         assert!(manual.contains(&format!("| `{cause}` |")), "{cause}");
     }
@@ -282,10 +292,13 @@ fn what_others_do_to_the_gpus_is_seen_and_put_right() {
     let sandbox = stage("tree", "\"3g\", \"1g\"");
     let service = Watched::begin(&sandbox, "tree");
     service.becomes(&["1g.10gb", "3g.40gb"]);
-    // By another program on the same driver, with another tree.
-    sandbox.write("other/layouts/n.toml", &layout("\"3g\", \"2g\""));
-    let applied = run(&sandbox, "apply other --yes --accept-removal");
-    assert!(applied.stdout.contains("Done: 1 created, 1 destroyed"), "{applied:?}");
+    // By another program on the same driver.
+    let fleet = (sandbox.read("fleet.toml"), sandbox.path("fleet.toml").display().to_string());
+    let door = Door::open(&sandbox.path("sim.json"), &fleet.0, &fleet.1, Some("n"), true, 0.0).unwrap().unwrap();
+    let gpus = Gpus::new(door);
+    let gpu = &gpus.observe().unwrap().0[0];
+    let GpuInstance { profile, placement, .. } = gpu.instances[0];
+    gpus.destroy(&SlotRef { gpu: gpu.uuid.clone(), profile, placement }).unwrap();
     service.until("a glance", || service.metric("sectile_wakes_total{cause=\"gpus\"}") >= Some(1.0));
     service.becomes(&["1g.10gb", "3g.40gb"]);
     let log = service.end();
@@ -393,4 +406,19 @@ fn a_tree_or_plan_that_others_may_write_is_refused_and_the_last_good_one_holds()
     assert_eq!(run(&sandbox, "plan tree").code, 0);
     mode("plan.json", 0o644);
     assert_eq!(run(&sandbox, "apply plan.json --tree tree --yes").code, 0);
+}
+
+#[test]
+fn whoever_suspends_or_resumes_the_node_wakes_the_service() {
+    let sandbox = stage("tree", "\"3g\"");
+    let service = Watched::begin(&sandbox, "tree");
+    service.becomes(&["3g.40gb"]);
+    assert_eq!(run(&sandbox, "suspend --reason INC-4711").code, 0);
+    service.until("the node to be suspended", || service.ask("/v1/status").1.contains("INC-4711"));
+    sandbox.write("tree/layouts/n.toml", &layout("\"4g\""));
+    service.until("the tree to wait", || service.ask("/v1/plan").1.contains("4g.40gb"));
+    assert_eq!(service.profiles(), ["3g.40gb"]);
+    assert_eq!(run(&sandbox, "resume").code, 0);
+    service.becomes(&["4g.40gb"]);
+    service.end();
 }

@@ -107,7 +107,7 @@ impl<'a> Service<'a> {
     pub(in crate::cli) fn serve<O: Outside>(&mut self, mut fleet: Fleet<O>) {
         fleet.outside.leave();
         let changes = |fleet: &Fleet<O>| fleet.cluster.as_ref().map(O::changes);
-        let (mut read, mut seen) = (uptime(), changes(&fleet));
+        let (mut read, mut seen, mut stamp) = (uptime(), changes(&fleet), fleet.outside.stamp());
         while !self.stopped() {
             match self.agenda.next(uptime()) {
                 Next::Wait(until) => {
@@ -116,6 +116,10 @@ impl<'a> Service<'a> {
                     let now = changes(&fleet);
                     if std::mem::replace(&mut seen, now) != now {
                         self.agenda.saw(Cause::Cluster, uptime());
+                    }
+                    let now = fleet.outside.stamp();
+                    if std::mem::replace(&mut stamp, now) != now {
+                        self.agenda.saw(Cause::Asked, uptime());
                     }
                     if self.deaf.is_some() && uptime() >= read.saturating_add(READ) {
                         read = uptime();
@@ -126,6 +130,8 @@ impl<'a> Service<'a> {
                     // What changes meanwhile is seen after.
                     seen = changes(&fleet);
                     fleet = self.look(fleet, &causes);
+                    // Nobody else could change that meanwhile.
+                    stamp = fleet.outside.stamp();
                 }
             }
         }
