@@ -541,7 +541,8 @@ impl<O: Outside> Work<'_, O> {
             let policy = picture.desired.nodes.get(&plan.name).and_then(|d| d.policy.clone()).unwrap_or_default();
             let mut progress = Progress::new(plan, bars, self.global.quiet, self.global.verbose > 0);
             let mut tell = |news: &News| progress.tell(news);
-            let run = execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &mut tell);
+            let goes_on = || _ = self.stopped();
+            let run = execute::carry::recover(plan, &policy, &story, &ports, &mut journal, &goes_on, &mut tell);
             let outcome = self.fleet.outside.wait(run);
             progress.finish();
             any |= !story.owed.is_empty();

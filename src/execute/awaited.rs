@@ -255,4 +255,15 @@ mod tests {
         placed.pods[3].node = Some("n".to_owned());
         assert!(crowds.lacks(KEY, 3, &placed, later(300)));
     }
+
+    #[test]
+    fn a_pod_that_failed_before_it_was_ready_was_taken_for_one_that_others_had_moved_on() {
+        let mut crowds = Crowds::default();
+        crowds.remember([KEY.to_owned()].iter(), &seen("+a +b +c +d"));
+        assert!(lacks(&mut crowds, "+a +b +c -d h"));
+        // The kubelet does not admit h, and j comes in its place.
+        assert!(lacks(&mut crowds, "+a +b +c"));
+        assert!(lacks(&mut crowds, "+a +b +c j"));
+        assert!(!lacks(&mut crowds, "+a +b +c +j"));
+    }
 }

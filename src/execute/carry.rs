@@ -137,12 +137,18 @@ pub async fn recover<D: Driver, C: Cluster, H: Host, K: Clock, J: Journal>(
     story: &Story,
     ports: &Ports<'_, D, C, H, K>,
     journal: &mut J,
+    goes_on: &dyn Fn(),
     tell: &mut dyn FnMut(&News),
 ) -> Outcome {
     let mut nothing = plan.clone();
     nothing.steps.clear();
     let undo = story.owed.iter().rev().cloned().collect();
-    let outcome = drive(Machine::owing(&nothing, policy, undo), ports, journal, &|| false, tell).await;
+    // It is finished, whoever asks for a stop.
+    let interrupted = || {
+        goes_on();
+        false
+    };
+    let outcome = drive(Machine::owing(&nothing, policy, undo), ports, journal, &interrupted, tell).await;
     if outcome == Outcome::Done {
         // Without it, it is found and told again.
         let _ = journal.append(&record(plan, ports, Entry::Recovered).line());

@@ -29,6 +29,8 @@ struct Crowd {
     pods: usize,
     /// Whom it waits for, by UID; `None`: not all have come yet.
     awaited: Option<BTreeSet<String>>,
+    /// Those of them that were seen ready, or leaving: whoever moved them on waits for what comes in their place.
+    over: BTreeSet<String>,
     /// When it was first seen that some of them are not ready.
     since: Option<Timestamp>,
 }
@@ -43,6 +45,7 @@ impl Crowds {
                     unready: unready.map(|pod| (pod.uid.clone(), pod.node.is_none())).collect(),
                     pods: pods(key, cluster).filter(|pod| pod.phase != PodPhase::Ended).count(),
                     awaited: None,
+                    over: BTreeSet::new(),
                     since: None,
                 }
             });
@@ -61,7 +64,15 @@ impl Crowds {
         let Some(workload) = find(key, cluster) else { return false };
         let Some(crowd) = self.0.get_mut(key) else { return workload.ready < planned.min(workload.replicas) };
         let all = crowd.pods.min(usize::try_from(workload.replicas).unwrap_or(usize::MAX));
-        if crowd.awaited.is_none() && live(key, cluster).count() >= all {
+        let seen = pods(key, cluster).filter(|pod| matches!(pod.phase, PodPhase::Running | PodPhase::Terminating));
+        crowd.over.extend(seen.map(|pod| pod.uid.clone()));
+        let here: BTreeSet<&str> = live(key, cluster).map(|pod| pod.uid.as_str()).collect();
+        // One that failed before it was ready is made up for by another one, which is waited for.
+        let failed = |uid: &String| !here.contains(uid.as_str()) && !crowd.over.contains(uid);
+        if crowd.awaited.as_ref().is_some_and(|awaited| awaited.iter().any(failed)) {
+            crowd.awaited = None;
+        }
+        if crowd.awaited.is_none() && here.len() >= all {
             let new = live(key, cluster).filter(|pod| !crowd.unready.contains_key(&pod.uid));
             crowd.awaited = Some(new.map(|pod| pod.uid.clone()).collect());
         }

@@ -132,7 +132,9 @@ impl<'a> Turn<'a> {
         let ours = |place: &Place| place.run == self.place.borrow().run;
         let own = places.get(self.asked.node).and_then(Known::known).is_some_and(ours);
         // Asked behind the look: if others took it for given up since then, the version is another one.
-        if !own || !self.is_fresh(clock) {
+        let late = !own || !self.is_fresh(clock);
+        // A rollout can't be taken back: nobody is to begin beside it, whoever has meanwhile.
+        if late && self.asked.rolls.is_none() {
             return Ok(true);
         }
         self.write(&version, cluster, clock).await

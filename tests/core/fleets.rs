@@ -200,7 +200,7 @@ impl Run {
             let mut journal = self.journal(&node.name);
             let policy = desired.nodes[&node.name].policy.clone().unwrap_or_default();
             let outcome = self.outside(&node.name, &desired, &observed, |ports| {
-                at_once(recover(node, &policy, &story, ports, &mut journal, &mut |_| {})).unwrap()
+                at_once(recover(node, &policy, &story, ports, &mut journal, &|| {}, &mut |_| {})).unwrap()
             });
             if outcome != Outcome::Done {
                 left.insert(node.name.clone(), outcome);
