@@ -160,7 +160,8 @@ impl KubeCluster {
 
     /// Another number than before: what is kept by watches may have changed.
     pub fn changes(&self) -> u64 {
-        self.mirrors().changes()
+        // Where nothing is watched yet, nothing has changed; and to begin takes a runtime.
+        self.mirrors.get().map_or(0, Mirrors::changes)
     }
 
     pub(super) fn mirrors(&self) -> &Mirrors {

@@ -296,3 +296,12 @@ async fn a_pod_that_was_bound_a_moment_ago_is_not_overlooked_because_a_watch_is_
     assert!(rig.cluster.holders(NODE).await.unwrap_err().transient);
     assert!(rig.cluster.holders(NODE).await.is_ok());
 }
+
+#[test]
+fn a_service_that_asked_for_changes_before_its_first_look_began_to_watch_without_a_runtime_and_died() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let rig = runtime.block_on(async { Rig::new([("nodes", node(NODE))]) });
+    assert_eq!(rig.cluster.changes(), 0);
+    runtime.block_on(rig.cluster.observe()).unwrap();
+    assert!(rig.cluster.changes() > 0);
+}
