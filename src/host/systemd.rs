@@ -24,6 +24,8 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(200);
 /// systemd's exit status of a program that could not be run (systemd.exec(5)).
 const NOT_RUN: i32 = 203;
+/// How long a command may take to end once its time is over, in microseconds.
+const KILL_US: u64 = 5_000_000;
 /// There is no such unit, and can be none.
 const NONE: [&str; 2] = ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.InvalidArgs"];
 /// A unit's name is not longer than 255 bytes (systemd.unit(5)).
@@ -268,6 +270,8 @@ impl Systemd {
                 ("Environment", Variant::from(env)),
                 ("WorkingDirectory", Variant::from("/")),
                 ("TimeoutStartUSec", Variant::from(limit)),
+                // Who does not end by then is killed, before anybody starts another one beside it.
+                ("TimeoutStopUSec", Variant::from(KILL_US)),
                 ("StandardOutputFileDescriptor", Variant::from(Fd::from(&mouth))),
                 ("StandardErrorFileDescriptor", Variant::from(Fd::from(&mouth))),
             ];
