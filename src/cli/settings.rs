@@ -14,6 +14,7 @@ use crate::model::{Allowed, visible};
 use super::args::Global;
 use super::error::{Context as _, Error};
 use super::output::tell;
+use super::this_node::IN_CLUSTER;
 
 /// Where they lie, unless somebody says otherwise.
 const FILE: &str = "/etc/sectile/sectile.toml";
@@ -71,7 +72,9 @@ pub(super) fn trusted(path: &Path, global: &Global) -> Result<(), Error> {
     let owners = trust::users(&global.own.owners);
     let owners =
         owners.map_err(|why| Error::failed(format!("`[tree] owners` of {}: {why}", self::path(global).display())))?;
-    trust::check(path, &owners).map_err(|why| {
+    // What the kubelet mounts so that it can be read only.
+    let mounted = std::env::var_os(IN_CLUSTER).is_some();
+    trust::check(path, &owners, mounted).map_err(|why| {
         Error::failed(format!("{} can't be trusted: {why}", visible(&path.display().to_string())))
             .hint("whoever may write it decides what becomes of the GPUs and of the pods on them")
     })

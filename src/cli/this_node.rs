@@ -34,7 +34,7 @@ use super::{settings, simulated};
 /// Where Linux tells the node's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// What the kubelet tells every pod of the cluster.
-const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+pub(super) const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 /// Where kubectl finds its configuration.
 const KUBECONFIG: &str = "KUBECONFIG";
 

@@ -33,22 +33,26 @@ pub fn users(names: &[String]) -> Result<BTreeSet<u32>, String> {
 }
 
 /// Looks whether others than root, the one who runs this, and these owners may write a file or a folder, anything in it, or
-/// what leads to it. What lies on a mount that can be read only is what somebody mounted there.
+/// what leads to it. `mounted`: what lies on a mount that can be read only is what somebody mounted there, as in a pod; for a
+/// unit of systemd's everything is, whoever may write it elsewhere.
 ///
 /// # Errors
 ///
 /// What they may write, and how that is put right: a sentence.
-pub fn check(path: &Path, owners: &BTreeSet<u32>) -> Result<(), String> {
+pub fn check(path: &Path, owners: &BTreeSet<u32>, mounted: bool) -> Result<(), String> {
     let mut trusted = owners.clone();
     trusted.extend([0, rustix::process::geteuid().as_raw()]);
-    let mut look = Look { trusted, seen: BTreeSet::new() };
+    let mut look = Look { trusted, mounted, seen: BTreeSet::new(), leads: BTreeSet::new() };
     look.at(path, 0)
 }
 
 struct Look {
     trusted: BTreeSet<u32>,
+    mounted: bool,
     /// What was looked at and is trusted.
     seen: BTreeSet<PathBuf>,
+    /// Folders that lead to something, and are trusted for that.
+    leads: BTreeSet<PathBuf>,
 }
 
 impl Look {
@@ -59,17 +63,11 @@ impl Look {
             return Ok(());
         }
         let Ok(meta) = fs::metadata(&real) else { return Ok(()) };
-        let fixed = statvfs(&real).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
+        self.links(path)?;
+        let fixed = self.mounted && statvfs(&real).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
         if !fixed {
             self.judge(&real, &meta, false)?;
-            for folder in real.ancestors().skip(1) {
-                // Where all may make files, a sticky folder keeps others from replacing one.
-                if self.seen.insert(folder.join("."))
-                    && let Ok(meta) = fs::metadata(folder)
-                {
-                    self.judge(folder, &meta, true)?;
-                }
-            }
+            self.lead(&real)?;
         }
         if meta.is_dir() {
             for entry in fs::read_dir(&real).into_iter().flatten().flatten() {
@@ -78,6 +76,31 @@ impl Look {
                     self.at(&entry.path(), deep + 1)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The folders that lead to it.
+    fn lead(&mut self, path: &Path) -> Result<(), String> {
+        for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+            let Ok(real) = fs::canonicalize(folder) else { continue };
+            let Ok(meta) = fs::metadata(&real) else { continue };
+            let fixed = self.mounted && statvfs(&real).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
+            // Where all may make files, a sticky folder keeps others from replacing one.
+            if !fixed && self.leads.insert(real.clone()) {
+                self.judge(&real, &meta, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders that lead to the links on the way: whoever may turn one decides where it leads.
+    fn links(&mut self, path: &Path) -> Result<(), String> {
+        let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        for _ in 0..DEEP {
+            self.lead(&at)?;
+            let Ok(leads) = fs::read_link(&at) else { break };
+            at = at.parent().unwrap_or(Path::new("/")).join(leads);
         }
         Ok(())
     }
@@ -123,31 +146,39 @@ mod tests {
         }
         mode(&file, 0o644);
         let none = BTreeSet::new();
-        assert_eq!(check(&root, &none), Ok(()));
+        assert_eq!(check(&root, &none, false), Ok(()));
         for path in [file.clone(), root.join("layouts"), root.clone()] {
             let before = fs::metadata(&path).unwrap().permissions();
             mode(&path, 0o777);
-            let told = check(&root, &none).unwrap_err();
+            let told = check(&root, &none, false).unwrap_err();
             assert!(told.contains(&format!("write {} (mode 777)", path.display())), "{told}");
             fs::set_permissions(&path, before).unwrap();
         }
         // What nobody reads.
         mode(&root.join(".git"), 0o777);
-        assert_eq!(check(&root, &none), Ok(()));
+        assert_eq!(check(&root, &none, false), Ok(()));
         // What leads there.
         mode(folder.path(), 0o777);
-        assert!(check(&root, &none).unwrap_err().contains(&folder.path().display().to_string()));
+        assert!(check(&root, &none, false).unwrap_err().contains(&folder.path().display().to_string()));
         mode(folder.path(), 0o1777);
-        assert_eq!(check(&root, &none), Ok(()), "a sticky folder, as /tmp is");
+        assert_eq!(check(&root, &none, false), Ok(()), "a sticky folder, as /tmp is");
         // Where a link leads.
         let other = tempfile::tempdir().unwrap();
         let target = other.path().join("x.toml");
         fs::write(&target, "").unwrap();
         mode(&target, 0o666);
         symlink(&target, root.join("layouts/x.toml")).unwrap();
-        assert!(check(&root, &none).unwrap_err().contains("x.toml"));
+        assert!(check(&root, &none, false).unwrap_err().contains("x.toml"));
+        fs::remove_file(root.join("layouts/x.toml")).unwrap();
+        // Where the link lies that leads to the tree.
+        let link = other.path().join("current");
+        symlink(&root, &link).unwrap();
+        mode(other.path(), 0o755);
+        assert_eq!(check(&link, &none, false), Ok(()));
+        mode(other.path(), 0o777);
+        assert!(check(&link, &none, false).unwrap_err().contains(&other.path().display().to_string()));
         // What is not there is not trusted nor distrusted.
-        assert_eq!(check(&root.join("nowhere"), &none), Ok(()));
+        assert_eq!(check(&root.join("nowhere"), &none, false), Ok(()));
     }
 
     #[test]
