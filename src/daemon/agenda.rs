@@ -97,8 +97,10 @@ impl Agenda {
             let soonest = self.woken.iter().map(|(cause, at)| self.ready(*cause, *at)).min();
             return Next::Wait(soonest.map_or(then, |soonest| soonest.min(then)));
         }
-        // The tree is read with every look, but for one that is just being written.
-        self.woken.retain(|cause, _| *cause == Cause::Tree && !ready.contains(cause));
+        // A tree that reads as before is no look at anything else.
+        let alone = now < then && ready.iter().all(|cause| *cause == Cause::Tree);
+        // With a look at everything no more is due, but for a tree that is just being written.
+        self.woken.retain(|cause, _| !ready.contains(cause) && (alone || *cause == Cause::Tree));
         let all = if now < then { ready } else { ready.into_iter().chain([why]).collect() };
         Next::Look(all)
     }
@@ -213,6 +215,17 @@ mod tests {
         agenda.saw(Cause::Gpus, ms(3_000));
         agenda.passed(true, ms(9_000), 0);
         assert_eq!(agenda.next(ms(9_000)), look(&[Cause::Gpus]));
+    }
+
+    #[test]
+    fn a_change_of_the_cluster_was_forgotten_with_a_tree_that_read_as_before() {
+        let mut agenda = idle();
+        agenda.saw(Cause::Cluster, ms(1_000));
+        agenda.saw(Cause::Tree, ms(1_000));
+        assert_eq!(agenda.next(ms(1_000) + SETTLE), look(&[Cause::Tree]));
+        // Nothing was looked at.
+        assert_eq!(agenda.next(ms(1_000) + SETTLE), Next::Wait(QUIET));
+        assert_eq!(agenda.next(QUIET), look(&[Cause::Cluster]));
     }
 
     #[test]

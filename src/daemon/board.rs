@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 
-/// A loop that has not moved on for so long is stuck: longer than any call of it may take.
-pub const STUCK: Duration = Duration::from_secs(180);
+/// A loop that has not moved on for so long is stuck: twice what a call of it may take.
+pub const STUCK: Duration = Duration::from_secs(600);
 
 /// How a service stands.
 #[derive(Debug, Default)]

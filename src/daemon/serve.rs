@@ -25,10 +25,10 @@ use super::systemd;
 use super::wakes::Wakes;
 use crate::host::clock::uptime;
 
-/// So many are answered at once; others wait.
+/// So many are answered at once; others are turned away.
 const MOST: usize = 32;
 /// Whoever says nothing for so long is not waited for.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(2);
 /// The text format of metrics.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -67,12 +67,13 @@ pub fn begin(sockets: &Sockets, wakes: &Arc<Wakes>, board: &Arc<Board>) -> io::R
     let (board, wakes) = (Arc::clone(board), Arc::clone(wakes));
     std::thread::Builder::new().name("sockets".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            let free = Arc::new(Semaphore::new(MOST));
+            // Who comes over the network must not keep out who is on the machine.
+            let (free, local) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(MOST)));
             let over_tcp = async {
                 let Some(listener) = tcp else { return };
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => answer(stream, &board, &free, false).await,
+                        Ok((stream, _)) => answer(stream, &board, &free, false),
                         Err(error) => failed(&error).await,
                     }
                 }
@@ -81,7 +82,7 @@ pub fn begin(sockets: &Sockets, wakes: &Arc<Wakes>, board: &Arc<Board>) -> io::R
                 let Some(listener) = unix else { return };
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => answer(stream, &board, &free, true).await,
+                        Ok((stream, _)) => answer(stream, &board, &local, true),
                         Err(error) => failed(&error).await,
                     }
                 }
@@ -119,11 +120,12 @@ async fn failed(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn answer<S>(stream: S, board: &Arc<Board>, free: &Arc<Semaphore>, local: bool)
+fn answer<S>(stream: S, board: &Arc<Board>, free: &Arc<Semaphore>, local: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok(turn) = Arc::clone(free).acquire_owned().await else { return };
+    // Too many at once: whoever comes now may come again.
+    let Ok(turn) = Arc::clone(free).try_acquire_owned() else { return };
     let board = Arc::clone(board);
     tokio::spawn(async move {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -133,7 +135,7 @@ where
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(SILENCE).keep_alive(false);
         // Whoever went away is not told.
-        let _ = tokio::time::timeout(SILENCE * 3, server.serve_connection(TokioIo::new(stream), service)).await;
+        let _ = tokio::time::timeout(SILENCE * 5, server.serve_connection(TokioIo::new(stream), service)).await;
         drop(turn);
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::daemon::agenda::{Agenda, Cause, Next};
 use crate::daemon::board::{Board, Documents};
@@ -53,6 +53,8 @@ pub(in crate::cli) struct Service<'a> {
     told: Told,
     /// What a glance at the GPUs showed last, and when.
     glance: Option<(Duration, Vec<(String, String)>)>,
+    /// When what is remembered was changed last.
+    stamp: Option<SystemTime>,
 }
 
 /// What was told last, so that it is not told again while it stays so.
@@ -77,8 +79,20 @@ impl<'a> Service<'a> {
         let told = Arc::clone(&wakes);
         let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
         let agenda = Agenda::new(args.resync(global), uptime());
-        let (deaf, told, glance) = Default::default();
-        Service { global, stop, wakes, board, agenda, watch, deaf, tree: Current::new(path, global), told, glance }
+        let (deaf, told, glance, stamp) = Default::default();
+        Service {
+            global,
+            stop,
+            wakes,
+            board,
+            agenda,
+            watch,
+            deaf,
+            tree: Current::new(path, global),
+            told,
+            glance,
+            stamp,
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -107,7 +121,8 @@ impl<'a> Service<'a> {
     pub(in crate::cli) fn serve<O: Outside>(&mut self, mut fleet: Fleet<O>) {
         fleet.outside.leave();
         let changes = |fleet: &Fleet<O>| fleet.cluster.as_ref().map(O::changes);
-        let (mut read, mut seen, mut stamp) = (uptime(), changes(&fleet), fleet.outside.stamp());
+        let (mut read, mut seen) = (uptime(), changes(&fleet));
+        self.stamp = fleet.outside.stamp();
         while !self.stopped() {
             match self.agenda.next(uptime()) {
                 Next::Wait(until) => {
@@ -118,7 +133,7 @@ impl<'a> Service<'a> {
                         self.agenda.saw(Cause::Cluster, uptime());
                     }
                     let now = fleet.outside.stamp();
-                    if std::mem::replace(&mut stamp, now) != now {
+                    if std::mem::replace(&mut self.stamp, now) != now {
                         self.agenda.saw(Cause::Asked, uptime());
                     }
                     if self.deaf.is_some() && uptime() >= read.saturating_add(READ) {
@@ -128,10 +143,12 @@ impl<'a> Service<'a> {
                 }
                 Next::Look(causes) => {
                     // What changes meanwhile is seen after.
-                    seen = changes(&fleet);
-                    fleet = self.look(fleet, &causes);
-                    // Nobody else could change that meanwhile.
-                    stamp = fleet.outside.stamp();
+                    let before = changes(&fleet);
+                    let looked;
+                    (fleet, looked) = self.look(fleet, &causes);
+                    if looked {
+                        seen = before;
+                    }
                 }
             }
         }
@@ -149,8 +166,8 @@ impl<'a> Service<'a> {
         self.glance = Some((uptime(), now));
     }
 
-    /// Looks, and does what is to be done.
-    fn look<O: Outside>(&mut self, mut fleet: Fleet<O>, causes: &BTreeSet<Cause>) -> Fleet<O> {
+    /// Looks, and does what is to be done; whether it has looked at more than the tree.
+    fn look<O: Outside>(&mut self, mut fleet: Fleet<O>, causes: &BTreeSet<Cause>) -> (Fleet<O>, bool) {
         let begin = uptime();
         causes.iter().for_each(|cause| self.board.metrics.woke(*cause));
         // Another tree may come at any time, so that it is watched before it is read.
@@ -163,7 +180,7 @@ impl<'a> Service<'a> {
         if !changed && causes.iter().all(|cause| *cause == Cause::Tree) {
             tracing::debug!("The tree is as it was.");
             self.told_of_tree();
-            return fleet;
+            return (fleet, false);
         }
         let why: Vec<&str> = causes.iter().map(|cause| cause.why()).collect();
         match causes.iter().all(|cause| matches!(cause, Cause::Resync | Cause::Cluster)) {
@@ -175,6 +192,8 @@ impl<'a> Service<'a> {
             Ok(()) => self.once(fleet),
             Err(error) => (fleet, Err(error)),
         };
+        // Nobody else could change that meanwhile.
+        self.stamp = fleet.outside.stamp();
         fleet.outside.leave();
         // What it did itself is not somebody else's doing.
         self.glance = None;
@@ -187,7 +206,9 @@ impl<'a> Service<'a> {
         let now = uptime();
         self.board.metrics.looked(well, now.saturating_sub(begin), jiff::Timestamp::now().as_second());
         self.agenda.passed(well, now, now.subsec_micros() % 100);
-        fleet
+        // Also where nothing is new: whoever asked for a look waits for that.
+        systemd::ready(self.told.error.as_ref().unwrap_or(&self.told.status));
+        (fleet, true)
     }
 
     /// Tells what is wrong with the tree on the disk, if anything is.
