@@ -44,6 +44,8 @@ struct Kept<T> {
     items: Items<T>,
     /// Versions that our own changes gave to objects.
     ours: BTreeMap<(String, String), u64>,
+    /// Versions that the watch has told objects to have.
+    told: BTreeMap<(String, String), u64>,
     /// Those of a list that is not complete yet.
     coming: Items<T>,
     ready: bool,
@@ -122,8 +124,8 @@ impl<T: Clone + Send + 'static> Mirror<T> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let (items, ours, coming) = Default::default();
-        let kept = Kept { items, ours, coming, ready: false, changes: 0, trouble: None, barred: None };
+        let (items, ours, told, coming) = Default::default();
+        let kept = Kept { items, ours, told, coming, ready: false, changes: 0, trouble: None, barred: None };
         let (kept, changed) = (Arc::new(Mutex::new(kept)), Arc::new(Notify::new()));
         let (into, tell) = (Arc::clone(&kept), Arc::clone(&changed));
         let task = tokio::spawn(async move {
@@ -218,6 +220,10 @@ impl<T: Clone + Send + 'static> Mirror<T> {
     /// comes too late.
     pub(super) fn put<K: Resource>(&self, object: &K, item: T) {
         let mut kept = lock(&self.kept);
+        // A change behind ours may have been told before our answer came: nobody would tell it again.
+        if version(object).zip(kept.told.get(&key(object))).is_some_and(|(ours, told)| ours < *told) {
+            return;
+        }
         kept.ours.extend(version(object).map(|version| (key(object), version)));
         kept.items.insert(key(object), item);
     }
@@ -251,8 +257,10 @@ impl<T: Clone> Kept<T> {
                 self.coming.clear();
                 // A server that was restored counts from an earlier version.
                 self.ours.clear();
+                self.told.clear();
             }
             Ok(Event::InitApply(object)) => {
+                self.hear(&object);
                 let known = if self.is_late(&object) { self.items.get(&key(&object)).cloned() } else { keep(&object) };
                 self.coming.extend(known.map(|item| (key(&object), item)));
             }
@@ -262,16 +270,26 @@ impl<T: Clone> Kept<T> {
                 return WentOn::Listed;
             }
             Ok(Event::Apply(object)) if self.is_late(&object) => {}
-            Ok(Event::Apply(object)) => match keep(&object) {
-                Some(item) => drop(self.items.insert(key(&object), item)),
-                None => drop(self.items.remove(&key(&object))),
-            },
+            Ok(Event::Apply(object)) => {
+                self.hear(&object);
+                match keep(&object) {
+                    Some(item) => drop(self.items.insert(key(&object), item)),
+                    None => drop(self.items.remove(&key(&object))),
+                }
+            }
             // Of what was made anew meanwhile.
             Ok(Event::Delete(object)) if self.is_late(&object) => {}
-            Ok(Event::Delete(object)) => drop(self.items.remove(&key(&object))),
+            Ok(Event::Delete(object)) => {
+                self.told.remove(&key(&object));
+                self.items.remove(&key(&object));
+            }
             Err(error) => return self.fail(&error, what, need),
         }
         WentOn::Yes
+    }
+
+    fn hear<K: Resource>(&mut self, object: &K) {
+        self.told.extend(version(object).map(|version| (key(object), version)));
     }
 
     /// Whether an object is from before a change of ours.

@@ -1,5 +1,7 @@
 //! The taint: what is asked of the API server to put it on and to take it off.
 
+use std::time::Duration;
+
 use sectile::ports::{Cluster as _, PortError};
 use serde_json::json;
 
@@ -218,4 +220,24 @@ async fn the_end_of_a_node_that_was_made_anew_does_not_hide_the_new_one() {
     // Its own end is heard of.
     rig.server.lock().store.remove("nodes", "", NODE);
     rig.until(async |cluster| cluster.node(NODE).await.unwrap().is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_while_an_answer_was_on_its_way_was_overwritten_and_never_told_again() {
+    let rig = Rig::new([("nodes", node(NODE))]);
+    assert!(rig.node().await.allocatable.is_empty());
+    // The answer to our change takes a while, and the kubelet is faster.
+    rig.server.fail("PATCH", 1, Fault::Slow(Duration::from_secs(5)));
+    let kubelet = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.server.lock().store.edit("nodes", "", NODE, |node| {
+            node["status"]["allocatable"]["nvidia.com/mig-1g.10gb"] = json!("3");
+        });
+    };
+    let plan = plan();
+    let (done, ()) = tokio::join!(rig.cluster.set_taint(NODE, Some(&plan)), kubelet);
+    done.unwrap();
+    let seen = rig.node().await;
+    assert!(seen.tainted);
+    assert_eq!(seen.allocatable["nvidia.com/mig-1g.10gb"], 3);
 }
