@@ -28,7 +28,7 @@ use super::apply::watch_signals;
 use super::args::{Global, Service};
 use super::context::{self, Picture};
 use super::current::Current;
-use super::error::{Context as _, Error};
+use super::error::{Context as _, Error, chain};
 use super::exit::Exit;
 use super::fleet::is_real_cluster;
 use super::published::{self, Seen};
@@ -255,12 +255,6 @@ fn standing(plan: &Plan) -> Vec<String> {
         Some(format!("This waits ({}): {sentence}", step.waits?))
     });
     blocked.chain(waits).chain(cluster.warnings.iter().cloned()).collect()
-}
-
-/// An error with its causes, within a line.
-pub(super) fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Up to a tenth more, so that replicas and nodes don't ask all at once.

@@ -7,8 +7,7 @@ use crate::config::{self, Diagnostic, Loaded, Tree, diagnostic};
 use crate::model::Revision;
 
 use super::args::Global;
-use super::controller::chain;
-use super::error::sentence;
+use super::error::{chain, sentence};
 use super::settings;
 
 /// The tree of a service.

@@ -127,6 +127,12 @@ pub(super) fn sentence(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
+/// An error with its causes, within a line.
+pub(super) fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| (*error).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;

@@ -14,10 +14,11 @@ use crate::model::{Allowed, visible};
 use super::args::Global;
 use super::error::{Context as _, Error};
 use super::output::tell;
-use super::this_node::IN_CLUSTER;
 
 /// Where they lie, unless somebody says otherwise.
 const FILE: &str = "/etc/sectile/sectile.toml";
+/// What the kubelet tells every pod of the cluster.
+pub(super) const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 /// More is no settings file.
 const LARGEST: u64 = 1 << 20;
 

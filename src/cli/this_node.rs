@@ -33,8 +33,6 @@ use super::{settings, simulated};
 
 /// Where Linux tells the node's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
-/// What the kubelet tells every pod of the cluster.
-pub(super) const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 /// Where kubectl finds its configuration.
 const KUBECONFIG: &str = "KUBECONFIG";
 
@@ -213,7 +211,7 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
 }
 
 fn in_cluster() -> bool {
-    std::env::var_os(IN_CLUSTER).is_some()
+    std::env::var_os(settings::IN_CLUSTER).is_some()
 }
 
 /// Whether somebody said how the API server is reached.

@@ -19,9 +19,8 @@ use crate::render::tale::Tale;
 
 use super::super::args::{self, Global, Output};
 use super::super::context::{self, Picture};
-use super::super::controller::chain;
 use super::super::current::Current;
-use super::super::error::{Error, sentence};
+use super::super::error::{Error, chain, sentence};
 use super::super::fleet::Fleet;
 use super::super::outside::Outside;
 use super::super::shown;
