@@ -158,8 +158,8 @@ impl Systemd {
     async fn processes(&self, unit: &str) -> Port<BTreeSet<u32>> {
         let what = format!("systemd does not tell the processes of {unit}");
         let reply = match self.bus.call("GetUnitProcesses", &(unit,), &what).await {
-            // It has ended meanwhile, or has none.
-            Err(error) if !error.transient => return Ok(BTreeSet::new()),
+            // It has ended meanwhile. Whatever else is wrong, who uses what is not known.
+            Err(error) if NONE.contains(&error.code.as_str()) => return Ok(BTreeSet::new()),
             reply => reply?,
         };
         let all: Vec<(String, u32, String)> = read(&reply, &what)?;
