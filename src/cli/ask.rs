@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::args::{Global, SimFleet};
+use super::args::Global;
 use super::error::{Context as _, Error};
 
 /// A service that does not answer in this time does not.
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// something else than this node as it is.
 pub(super) fn service(path: &str, global: &Global, tree_is_given: bool) -> Option<Result<String, Error>> {
     let Global { sim, gpus, cluster, node, socket, .. } = global;
-    let other = sim.as_ref().is_some_and(|_: &SimFleet| true) || gpus.is_some() || cluster.is_some() || node.is_some();
+    let other = sim.is_some() || gpus.is_some() || cluster.is_some() || node.is_some();
     if other || tree_is_given || rustix::process::geteuid().is_root() || !socket.exists() {
         return None;
     }

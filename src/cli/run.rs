@@ -23,8 +23,9 @@ pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     let board = Arc::<Board>::default();
     board.beat(uptime());
     let mut service = Service::new(&args.service, global, Arc::clone(&stop), Arc::clone(&wakes), Arc::clone(&board));
-    serve::begin(&sockets(args, global), &wakes, &board)
-        .context(|| "nobody can ask how this node stands".to_owned())?;
+    let served = serve::begin(&sockets(args, global), &wakes, &board);
+    let served = served.context(|| "nobody can ask how this node stands".to_owned());
+    served.map_err(|error| error.hint("say another address with --metrics, or none; another socket with --socket"))?;
     // A driver that is loaded late, and a cluster that is not up yet, come by themselves.
     while !stop.load(Ordering::SeqCst) {
         match fleet::open(global, Purpose::Change) {
