@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::cluster::KubeCluster;
 use crate::cluster::names::{ACCEPTED, RECORD};
 use crate::config::{NodeFacts, Tree};
+use crate::daemon::agenda::{Agenda, Cause, Next};
 use crate::execute::bind::{Hands, Told, look_at};
 use crate::execute::turn::sweep;
 use crate::host::clock::{SystemClock, uptime};
@@ -36,11 +37,9 @@ use super::this_node::{client, runtime};
 use elected::Lead;
 
 /// How often the tree is looked at.
-pub(super) const LOOK: Duration = Duration::from_secs(2);
-/// A busy cluster changes all the time, and is not planned more often than this.
-const QUIET: Duration = Duration::from_secs(10);
+const READ: Duration = Duration::from_secs(2);
 /// How soon a signal is seen while nothing is done.
-pub(super) const SLICE: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_millis(100);
 
 /// What a controller works with.
 struct Work<'a> {
@@ -50,8 +49,6 @@ struct Work<'a> {
     tree: Current<'a>,
     /// What was told and still holds.
     told: BTreeSet<String>,
-    /// What was seen when it was last planned: not again while nothing changes.
-    seen: Option<u64>,
     /// What it has seen of who holds places of the budgets.
     watch: RefCell<Watch>,
 }
@@ -68,9 +65,9 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
     let lead = Arc::new(Lead::new(identity()?));
     // On a thread of its own: a long look must not lose the lease.
     let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));
-    let (told, seen, watch) = Default::default();
+    let (told, watch) = Default::default();
     let tree = Current::new(args.tree.path(global), global);
-    let mut work = Work { kube, lead, stop, tree, told, seen, watch };
+    let mut work = Work { kube, lead, stop, tree, told, watch };
     runtime.block_on(work.until_stopped(args.resync(global)));
     work.lead.close();
     runtime.block_on(electing).context(|| "the election ended by itself".to_owned())?;
@@ -90,53 +87,61 @@ impl Work<'_> {
     }
 
     async fn until_stopped(&mut self, resync: Duration) {
-        let (mut looked, mut passed) = (None::<Duration>, None::<Duration>);
-        let over = |since: Option<Duration>, span: Duration| since.is_none_or(|at| uptime() >= at.saturating_add(span));
+        let mut agenda = Agenda::new(resync, uptime());
+        let (mut read, mut seen, mut led) = (None::<Duration>, 0, false);
         while !self.stopped() {
-            let mut due = over(passed, jittered(resync));
-            if over(looked, LOOK) {
-                looked = Some(uptime());
-                due |= self.tree.read();
-                due |= over(passed, QUIET) && self.seen.is_some_and(|seen| seen != self.kube.changes());
+            if read.is_none_or(|at| uptime() >= at.saturating_add(READ)) {
+                read = Some(uptime());
+                if self.tree.read() {
+                    agenda.saw(Cause::Asked, uptime());
+                }
             }
+            let leads = self.lead.leads();
             // Who begins to lead looks at once.
-            due |= self.seen.is_none();
-            if due && self.lead.leads() {
-                passed = Some(uptime());
-                self.seen = Some(self.kube.changes());
-                self.pass().await;
-            } else if !self.lead.leads() {
-                self.seen = None;
+            if leads && !led {
+                agenda.saw(Cause::Asked, uptime());
+            }
+            led = leads;
+            let changes = self.kube.changes();
+            if std::mem::replace(&mut seen, changes) != changes {
+                agenda.saw(Cause::Cluster, uptime());
+            }
+            if leads && let Next::Look(_) = agenda.next(uptime()) {
+                seen = self.kube.changes();
+                let well = self.pass().await;
+                let now = uptime();
+                agenda.passed(well, now, now.subsec_micros() % 100);
             }
             tokio::time::sleep(SLICE).await;
         }
     }
 
     /// Looks at everything, tells what waits and what is blocked, and does what can be done: a step, then another look, so
-    /// that each begins by what is so by then.
-    async fn pass(&mut self) {
+    /// that each begins by what is so by then. Whether it could be looked at.
+    async fn pass(&mut self) -> bool {
         let (mut says, mut tried) = (BTreeSet::new(), Vec::new());
-        loop {
+        let well = loop {
             let picture = match self.plan().await {
                 Ok(Some(picture)) => picture,
-                Ok(None) => return,
+                Ok(None) => return true,
                 Err(error) => {
                     says.insert(format!("Nothing is done: {}", chain(&error)));
-                    break;
+                    break false;
                 }
             };
             says.extend(standing(&picture.plan));
             says.extend(self.sweep(&picture).await);
             self.tell(&says);
             let due = |step: &&Step| step.waits.is_none() && !tried.contains(&step.kind);
-            let Some(step) = picture.plan.cluster.steps.iter().find(due).filter(|_| !self.stops()) else { break };
+            let Some(step) = picture.plan.cluster.steps.iter().find(due).filter(|_| !self.stops()) else { break true };
             tried.push(step.kind.clone());
             says.extend(self.carry_out(step, &picture).await);
             self.tell(&says);
             self.told.extend(says.iter().cloned());
-        }
+        };
         self.tell(&says);
         self.told = says;
+        well
     }
 
     /// Whether nothing more is to be begun.
@@ -255,10 +260,4 @@ fn standing(plan: &Plan) -> Vec<String> {
         Some(format!("This waits ({}): {sentence}", step.waits?))
     });
     blocked.chain(waits).chain(cluster.warnings.iter().cloned()).collect()
-}
-
-/// Up to a tenth more, so that replicas and nodes don't ask all at once.
-pub(super) fn jittered(span: Duration) -> Duration {
-    let tenth = span / 10;
-    tenth.checked_mul(uptime().subsec_micros() % 100).map_or(span, |more| span.saturating_add(more / 100))
 }

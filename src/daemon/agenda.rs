@@ -44,7 +44,7 @@ impl Cause {
 }
 
 /// So long a tree must have been still before it is read: a checkout writes many files, and an editor a file twice.
-pub const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_millis(250);
 /// A tree that is never still is read after so long all the same.
 const RESTLESS: Duration = Duration::from_secs(5);
 /// GPUs change in bursts, too.
@@ -52,7 +52,7 @@ const BURST: Duration = Duration::from_millis(500);
 /// A busy cluster changes all the time, and is not planned more often than this.
 const QUIET: Duration = Duration::from_secs(10);
 /// How soon what went wrong is tried again: doubling from this.
-const AGAIN: Duration = Duration::from_secs(5);
+pub const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is due when.
 #[derive(Clone, Debug)]

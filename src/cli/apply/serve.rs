@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::daemon::agenda::{Agenda, Cause, Next};
+use crate::daemon::agenda::{AGAIN, Agenda, Cause, Next};
 use crate::daemon::board::{Board, Documents};
 use crate::daemon::systemd;
 use crate::daemon::wakes::Wakes;
@@ -35,8 +35,6 @@ const TICK: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_secs(15);
 /// How often a tree is read that the kernel tells no changes of.
 const READ: Duration = Duration::from_secs(5);
-/// How soon what could not be opened is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// The node's service, whatever becomes of the outside.
 pub(in crate::cli) struct Service<'a> {
