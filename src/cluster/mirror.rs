@@ -2,13 +2,12 @@
 //! behind (410) and a server that is away are kube's to mend; how it stands is told with what is kept.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::core::NamespaceResourceScope;
+use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -93,9 +92,10 @@ impl<T: Clone + Send + 'static> Mirror<T> {
         keep: impl Fn(&K) -> Option<T> + Send + 'static,
     ) -> Self
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = ()> + DeserializeOwned + 'static,
     {
-        Mirror::begin(Api::<K>::all(client.clone()), watcher::Config::default(), what, need, keep)
+        let api = Api::all_with(client.clone(), &ApiResource::erase::<K>(&()));
+        Mirror::begin(api, watcher::Config::default(), what, need, reading(keep))
     }
 
     /// The same of the one object of that name, which may be all that one has a right to see.
@@ -107,23 +107,20 @@ impl<T: Clone + Send + 'static> Mirror<T> {
         keep: impl Fn(&K) -> Option<T> + Send + 'static,
     ) -> Self
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-        K: Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + 'static,
     {
         let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        Mirror::begin(Api::<K>::namespaced(client.clone(), namespace), named, what, need, keep)
+        let api = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()));
+        Mirror::begin(api, named, what, need, reading(keep))
     }
 
-    fn begin<K>(
-        api: Api<K>,
+    fn begin(
+        api: Api<DynamicObject>,
         config: watcher::Config,
         what: &'static str,
         need: Need,
-        keep: impl Fn(&K) -> Option<T> + Send + 'static,
-    ) -> Self
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-    {
+        keep: impl Fn(&DynamicObject) -> Result<Option<T>, Unread> + Send + 'static,
+    ) -> Self {
         let (items, ours, told, coming) = Default::default();
         let kept = Kept { items, ours, told, coming, ready: false, changes: 0, trouble: None, barred: None };
         let (kept, changed) = (Arc::new(Mutex::new(kept)), Arc::new(Notify::new()));
@@ -229,6 +226,20 @@ impl<T: Clone + Send + 'static> Mirror<T> {
     }
 }
 
+/// An object is not what its kind says.
+struct Unread;
+
+/// What is watched is read as JSON by one watch for all kinds, and then as its kind: what reads Kubernetes' objects is
+/// most of the program already, and would be made once for each way by which a watch tells them.
+fn reading<K: DeserializeOwned, T>(
+    keep: impl Fn(&K) -> Option<T>,
+) -> impl Fn(&DynamicObject) -> Result<Option<T>, Unread> {
+    move |object| {
+        let value = serde_json::to_value(object).map_err(|_| Unread)?;
+        serde_json::from_value(value).map(|object| keep(&object)).map_err(|_| Unread)
+    }
+}
+
 fn key<K: Resource>(object: &K) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
@@ -244,14 +255,24 @@ impl<T: Clone> Kept<T> {
         self.ready || self.trouble.is_some() || self.barred.is_some()
     }
 
-    fn take<K: Resource>(
+    fn take(
         &mut self,
-        event: Result<Event<K>, watcher::Error>,
+        event: Result<Event<DynamicObject>, watcher::Error>,
         what: &'static str,
         need: Need,
-        keep: &impl Fn(&K) -> Option<T>,
+        keep: &impl Fn(&DynamicObject) -> Result<Option<T>, Unread>,
     ) -> WentOn {
         self.changes = self.changes.wrapping_add(1);
+        self.keep(event, what, need, keep).unwrap_or_else(|Unread| self.unread(what))
+    }
+
+    fn keep(
+        &mut self,
+        event: Result<Event<DynamicObject>, watcher::Error>,
+        what: &'static str,
+        need: Need,
+        keep: &impl Fn(&DynamicObject) -> Result<Option<T>, Unread>,
+    ) -> Result<WentOn, Unread> {
         match event {
             Ok(Event::Init) => {
                 self.coming.clear();
@@ -261,18 +282,19 @@ impl<T: Clone> Kept<T> {
             }
             Ok(Event::InitApply(object)) => {
                 self.hear(&object);
-                let known = if self.is_late(&object) { self.items.get(&key(&object)).cloned() } else { keep(&object) };
+                let late = self.is_late(&object);
+                let known = if late { self.items.get(&key(&object)).cloned() } else { keep(&object)? };
                 self.coming.extend(known.map(|item| (key(&object), item)));
             }
             Ok(Event::InitDone) => {
                 self.items = std::mem::take(&mut self.coming);
                 (self.ready, self.trouble, self.barred) = (true, None, None);
-                return WentOn::Listed;
+                return Ok(WentOn::Listed);
             }
             Ok(Event::Apply(object)) if self.is_late(&object) => {}
             Ok(Event::Apply(object)) => {
                 self.hear(&object);
-                match keep(&object) {
+                match keep(&object)? {
                     Some(item) => drop(self.items.insert(key(&object), item)),
                     None => drop(self.items.remove(&key(&object))),
                 }
@@ -283,9 +305,9 @@ impl<T: Clone> Kept<T> {
                 self.told.remove(&key(&object));
                 self.items.remove(&key(&object));
             }
-            Err(error) => return self.fail(&error, what, need),
+            Err(error) => return Ok(self.fail(&error, what, need)),
         }
-        WentOn::Yes
+        Ok(WentOn::Yes)
     }
 
     fn hear<K: Resource>(&mut self, object: &K) {
@@ -297,28 +319,34 @@ impl<T: Clone> Kept<T> {
         self.ours.get(&key(object)).is_some_and(|ours| version(object).is_some_and(|version| version < *ours))
     }
 
+    /// Its object would go unseen.
+    fn unread(&mut self, what: &'static str) -> WentOn {
+        let code = "what it tells can't be read".to_owned();
+        self.trouble = Some(PortError { transient: true, code, message: format!("watching {what}") });
+        self.barred = None;
+        WentOn::No
+    }
+
     fn fail(&mut self, error: &watcher::Error, what: &'static str, need: Need) -> WentOn {
-        let what = format!("watching {what}");
+        let message = format!("watching {what}");
         let trouble = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
                 // What was there once is there: a server that was just started does not know yet what we may.
                 if need == Need::IfThere && !self.ready && matches!(status.code, 403 | 404) =>
             {
                 self.items.clear();
-                (self.trouble, self.barred) = (None, Some(refused(status.code, &status.message, &what)));
+                (self.trouble, self.barred) = (None, Some(refused(status.code, &status.message, &message)));
                 return WentOn::No;
             }
-            // Its object would go unseen. To kube whatever is no event is a Status.
-            watcher::Error::WatchFailed(kube::Error::Api(_) | kube::Error::SerdeError(_)) => {
-                PortError { transient: true, code: "what it tells can't be read".to_owned(), message: what }
-            }
+            // To kube whatever is no event is a Status.
+            watcher::Error::WatchFailed(kube::Error::Api(_) | kube::Error::SerdeError(_)) => return self.unread(what),
             // What was kept is as it was a moment ago, and the watch is taken up again; where that fails, it is told.
             watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_) => return WentOn::Yes,
             watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-                of_client(error, &what)
+                of_client(error, &message)
             }
             watcher::Error::NoResourceVersion => {
-                PortError { transient: false, code: "it can't be watched".to_owned(), message: what }
+                PortError { transient: false, code: "it can't be watched".to_owned(), message }
             }
         };
         (self.trouble, self.barred) = (Some(trouble), None);

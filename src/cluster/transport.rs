@@ -53,7 +53,9 @@ impl Reply {
     /// What was asked for; an error where it was refused.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Port<T> {
         self.done()?;
-        serde_json::from_slice(&self.body).map_err(|error| PortError {
+        // By way of JSON's own value, as watches read: see there.
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(&self.body);
+        value.and_then(serde_json::from_value).map_err(|error| PortError {
             transient: false,
             code: error.to_string(),
             message: format!("{}: the answer can't be read", self.what),
