@@ -1,6 +1,7 @@
 //! `sectile apply`: plan, ask, carry out, verify by observing again.
 
 mod bind;
+pub(super) mod boot;
 mod report;
 mod serve;
 

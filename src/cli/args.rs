@@ -137,6 +137,15 @@ Examples:
   sectile run                         # as a service of the node
   sectile run tree/ --node gpu-a-01 --resync 5m")]
     Run(Run),
+    /// Put the last layout back after a reboot, before anything uses the GPUs
+    #[command(after_help = "GPUs that have lost all their instances get those back that they had when this node last
+converged, each at its place; nothing else is touched, and no tree and no cluster is asked. It
+refuses where the kubelet runs already. sectile-boot.service runs it at each start of the
+node; what the tree wants now is the service's to do, later.
+
+Example:
+  sectile boot")]
+    Boot,
     /// Run the cluster's part: what belongs to no node, done by one of several replicas
     #[command(after_help = "It reads the tree, what the nodes have published and the bound workloads, and carries out
 what belongs to no node. Of several replicas one acts: it holds the Lease

@@ -79,6 +79,8 @@ pub(super) enum Purpose {
     Look,
     /// To change it: whoever does has it alone.
     Change,
+    /// The same, before anybody is given anything: its cluster is not there yet.
+    Boot,
     /// To change what is remembered of it, for which its GPUs need not work.
     Remember,
 }

@@ -101,7 +101,7 @@ fn settle(cli: &mut Cli) -> Result<(), Error> {
     use Command::*;
     let on_nodes = match &cli.command {
         Validate(_) | Plan(_) | Apply(_) | Status(_) | Export(_) | Suspend(_) | Resume(_) | Run(_) => true,
-        Profiles(_) | Fit(_) => true,
+        Boot | Profiles(_) | Fit(_) => true,
         Completions(_) | Man(_) | Driver(_) | Controller(_) => false,
     };
     if on_nodes && !fleet::is_simulated(&cli.global) {
@@ -126,5 +126,6 @@ fn run(cli: &Cli) -> Result<Exit, Error> {
         Command::Resume(args) => suspend::resume(args, &cli.global),
         Command::Controller(args) => controller::run(args, &cli.global),
         Command::Run(args) => run::run(args, &cli.global),
+        Command::Boot => apply::boot::run(&cli.global),
     }
 }

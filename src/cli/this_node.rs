@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::SystemTime;
@@ -182,6 +184,7 @@ fn fleet<D: Driver + Debug>(
     let runtime = runtime()?;
     let cluster = match purpose {
         Purpose::Remember => None,
+        Purpose::Boot => unserved(global)?,
         Purpose::Look | Purpose::Change => cluster(global, &runtime, &name, purpose)?,
     };
     let nodes = BTreeMap::from([(name.clone(), Node { gpus: Gpus::new(driver), host })]);
@@ -251,6 +254,22 @@ fn cluster(global: &Global, runtime: &Runtime, node: &str, purpose: Purpose) -> 
     }
     let client = client(global, runtime)?;
     Ok(Some(KubeCluster::new(client, Some((node, &global.pod_resources)))))
+}
+
+/// No cluster, where no kubelet has given anything out since the node was started.
+///
+/// # Errors
+///
+/// Where one runs. Its socket outlasts it, and a reboot.
+fn unserved(global: &Global) -> Result<Option<KubeCluster>, Error> {
+    match UnixStream::connect(&global.pod_resources) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        _ => {
+            let socket = global.pod_resources.display();
+            let error = Error::failed(format!("the kubelet runs already ({socket}), and may have given out the GPUs"));
+            Err(error.hint("`sectile apply` and `sectile run` ask it before they change anything"))
+        }
+    }
 }
 
 /// A client of the cluster that the options mean.

@@ -28,6 +28,12 @@ pub fn layout(node: &str, gpus: &[AsIs]) -> String {
     text
 }
 
+/// The same of GPUs that are to be as they were, which are meant by their UUIDs.
+pub fn again(node: &str, gpus: &[AsIs]) -> String {
+    let entries: String = groups(gpus).iter().map(|group| fresh(group, true)).collect();
+    format!("# What {node} was cut into when it last converged.\nnodes = [{}]\n{entries}", quoted(node))
+}
+
 /// GPUs that are alike, in the order of the first of each.
 fn groups(gpus: &[AsIs]) -> Vec<Vec<&AsIs>> {
     let mut groups: Vec<Vec<&AsIs>> = Vec::new();

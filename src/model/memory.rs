@@ -69,7 +69,11 @@ impl Memory {
         let NodeMemory { inventory, placements, .. } = self.node(node);
         placements.retain(|uuid, _| inventory.iter().any(|gpu| gpu.uuid == *uuid));
         for gpu in node.gpus.iter().filter(|gpu| !node.lost.contains(&gpu.index)) {
-            let of = gpu.instances.iter().map(|i| Recorded { profile: i.profile, start: i.placement.start });
+            let of = gpu.instances.iter().map(|i| Recorded {
+                profile: i.profile,
+                start: i.placement.start,
+                compute: i.cut(),
+            });
             placements.insert(gpu.uuid.clone(), of.collect());
         }
     }

@@ -397,6 +397,9 @@ pub struct Recorded {
     pub profile: ProfileName,
     /// Its first memory slice.
     pub start: u32,
+    /// Its compute instances; `None` for one that fills it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub compute: Option<Vec<ComputeName>>,
 }
 
 /// A compute instance: what CUDA sees as a MIG device.
@@ -413,6 +416,12 @@ pub struct ComputeInstance {
 }
 
 impl GpuInstance {
+    /// Its compute instances as a layout says them: `None` for one that fills it.
+    pub fn cut(&self) -> Option<Vec<ComputeName>> {
+        let compute: Vec<ComputeName> = self.compute.iter().map(|compute| compute.profile).collect();
+        (compute != [ComputeName::filling(self.profile)]).then_some(compute)
+    }
+
     /// All users of the instance and of its compute instances, without repeats; unknown if any part is.
     pub fn all_users(&self) -> Known<Vec<User>> {
         let mut all = Vec::new();

@@ -9,7 +9,7 @@ use crate::model::identity::{Digest, Revision, Source};
 use crate::model::plan::GpuPlan;
 use crate::model::{
     AsIs, ComputeName, Desired, DesiredNode, Goal, GpuGoal, GpuInstance, Known, Observed, ObservedGpu, ObservedNode,
-    Wanted,
+    Recorded, Wanted,
 };
 
 /// What a layout says of each GPU so that nothing changes, ascending by index.
@@ -42,6 +42,22 @@ pub fn as_is(node: &ObservedNode) -> Vec<AsIs> {
     said.collect()
 }
 
+/// What a layout says so that GPUs which have lost all their instances get those of the last convergence back, each where
+/// it lay; of other GPUs it says nothing.
+pub fn as_it_was(node: &ObservedNode) -> Vec<AsIs> {
+    let lost =
+        |gpu: &&ObservedGpu| gpu.instances.is_empty() && !gpu.recorded.is_empty() && !node.lost.contains(&gpu.index);
+    let back = |was: &Recorded| Wanted { profile: was.profile, start: Some(was.start), compute: was.compute.clone() };
+    let said = node.gpus.iter().filter(lost).map(|gpu| AsIs {
+        uuid: gpu.uuid.clone(),
+        index: gpu.index,
+        model: gpu.model.clone(),
+        goal: Some(Goal::Instances(gpu.recorded.iter().map(back).collect())),
+        note: String::new(),
+    });
+    said.collect()
+}
+
 /// Whether a plan leaves a GPU as it is.
 pub fn stays(planned: &GpuPlan) -> bool {
     planned.destroy.is_empty() && planned.create.is_empty() && planned.mig.now == planned.mig.then
@@ -51,14 +67,10 @@ fn goal(gpu: &ObservedGpu, starts: bool) -> Goal {
     if !gpu.mig.current {
         return Goal::MigOff;
     }
-    let wanted = |instance: &GpuInstance| {
-        let compute: Vec<ComputeName> = instance.compute.iter().map(|compute| compute.profile).collect();
-        let filled = compute == [ComputeName::filling(instance.profile)];
-        Wanted {
-            profile: instance.profile,
-            start: starts.then_some(instance.placement.start),
-            compute: (!filled).then_some(compute),
-        }
+    let wanted = |instance: &GpuInstance| Wanted {
+        profile: instance.profile,
+        start: starts.then_some(instance.placement.start),
+        compute: instance.cut(),
     };
     Goal::Instances(gpu.instances.iter().map(wanted).collect())
 }

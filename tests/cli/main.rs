@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do; clippy.toml's exceptions cover only the tests themselves"
 )]
 
+mod boot;
 mod cluster;
 mod commands;
 mod fleet;

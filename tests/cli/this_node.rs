@@ -59,7 +59,7 @@ pub(crate) fn settings(sandbox: &Sandbox) -> [(&'static str, String); 8] {
 }
 
 /// Runs a command on the node, with more settings.
-fn run_with(sandbox: &Sandbox, line: &str, more: &[(&str, &str)]) -> Told {
+pub(crate) fn run_with(sandbox: &Sandbox, line: &str, more: &[(&str, &str)]) -> Told {
     let settings = settings(sandbox);
     let mut env: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     env.retain(|(key, _)| more.iter().all(|(other, _)| other != key));

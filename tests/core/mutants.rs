@@ -411,7 +411,7 @@ fn a_plan_that_does_not_put_back_what_was_recorded_is_caught() {
     let was = |start| {
         move |observed: &mut Observed| {
             let gpu = &mut observed.nodes.get_mut("n").unwrap().gpus[0];
-            gpu.recorded = vec![sectile::model::Recorded { profile: "1g.10gb".parse().unwrap(), start }];
+            gpu.recorded = vec![sectile::model::Recorded { profile: "1g.10gb".parse().unwrap(), start, compute: None }];
         }
     };
     // The 1g.10gb is made at 6, and could be made at 5 and nowhere below.

@@ -120,7 +120,7 @@ fn gpu(dice: &mut Dice, town: &Town, index: u32, board: &str, busy: usize) -> Ob
         board: Some(board.to_owned()),
         mig: MigMode { capable: true, current, pending: current, resetless: true },
         instances,
-        recorded: recorded.into_iter().map(|(p, start)| Recorded { profile: p.name, start }).collect(),
+        recorded: recorded.into_iter().map(|(p, start)| Recorded { profile: p.name, start, compute: None }).collect(),
         users: if dice.percent(15) { users(dice, town, 80) } else { Known::Known(vec![]) },
         geometry: Some(geometry.into()),
     }

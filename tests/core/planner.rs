@@ -186,7 +186,7 @@ fn after_a_reboot_every_layout_comes_back() {
         let name = |p: usize| geometry.profiles[p].name;
         let gpu = &mut observed.nodes.get_mut("n").unwrap().gpus[0];
         gpu.geometry = Some(geometry.clone().into());
-        gpu.recorded = was.iter().map(|&(p, start)| Recorded { profile: name(p), start }).collect();
+        gpu.recorded = was.iter().map(|&(p, start)| Recorded { profile: name(p), start, compute: None }).collect();
         for turn in 0..was.len() {
             let mut wants: Vec<Wanted> =
                 was.iter().map(|&(p, _)| Wanted { profile: name(p), start: None, compute: None }).collect();
