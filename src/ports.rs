@@ -242,3 +242,9 @@ pub trait Journal {
     /// Forgets everything: the plan that it told of is over.
     fn clear(&mut self) -> Port<()>;
 }
+
+/// Whether a suspension has not ended by itself. A time that can't be read has not come.
+pub fn lasts(suspension: &Suspension, now: Timestamp) -> bool {
+    let until = suspension.until.as_ref().and_then(|until| until.parse::<Timestamp>().ok());
+    until.is_none_or(|until| now < until)
+}

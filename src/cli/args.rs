@@ -11,6 +11,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use jiff::SignedDuration;
+
 use crate::model::ProfileName;
 
 pub use global::{Cluster, Color, Global, Gpus, Output, SimFleet};
@@ -114,7 +116,8 @@ Examples:
 next step. Without them it is this node, and no cluster is asked.
 
 Examples:
-  sectile suspend --reason \"INC-4711: driver upgrade\"
+  sectile suspend --reason \"INC-4711: moving racks\" --for 2h
+  sectile suspend --release --reason \"INC-4711: driver upgrade\"
   sectile suspend --node \"edge-*\" --sim --reason \"moving racks\"
   sectile suspend --fleet --context prod --reason \"INC-4712: pods hang\"
   sectile status --sim                # shows which nodes are suspended, since when and why"
@@ -248,6 +251,12 @@ pub struct Suspend {
     /// Every node
     #[arg(long, env = "SECTILE_FLEET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub fleet: bool,
+    /// For how long; it then goes on by itself [default: until it is resumed]
+    #[arg(long = "for", env = "SECTILE_FOR", value_name = "DURATION", value_parser = span)]
+    pub span: Option<SignedDuration>,
+    /// Let the service let go of the driver, so that it can be unloaded and upgraded; on this node, wait until it has
+    #[arg(long, env = "SECTILE_RELEASE", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub release: bool,
 }
 
 /// `sectile run` and `sectile controller`.
@@ -309,9 +318,16 @@ fn listen(text: &str) -> Result<Listen, String> {
 
 /// Shorter would be a load on the cluster, longer would be forgotten.
 fn resync(text: &str) -> Result<Duration, String> {
-    let read = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    let read = text.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     let bounds = Duration::from_secs(5)..=Duration::from_secs(24 * 60 * 60);
     read.filter(|span| bounds.contains(span)).ok_or_else(|| "it is a duration from 5s to 24h, as `1m`".to_owned())
+}
+
+/// Shorter would be over before anybody has done anything.
+fn span(text: &str) -> Result<SignedDuration, String> {
+    let bounds = SignedDuration::from_secs(1)..=SignedDuration::from_hours(24 * 365);
+    let read = text.parse::<SignedDuration>().ok().filter(|span| bounds.contains(span));
+    read.ok_or_else(|| "it is a duration from 1s to a year, as `2h` or `1h30m`".to_owned())
 }
 
 /// `sectile resume`.

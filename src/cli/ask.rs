@@ -21,7 +21,8 @@ pub(super) fn service(path: &str, global: &Global, tree_is_given: bool) -> Optio
     Some(ask(path, global))
 }
 
-fn ask(path: &str, global: &Global) -> Result<String, Error> {
+/// What it says, whoever asks.
+pub(super) fn ask(path: &str, global: &Global) -> Result<String, Error> {
     let socket = global.socket.display();
     let answer = (|| {
         let mut stream = UnixStream::connect(&global.socket)?;

@@ -10,7 +10,7 @@ use crate::gpu::Gpus;
 use crate::model::memory::TakenUp;
 use crate::model::{Gap, Known, Memory, Observed, ObservedCluster};
 use crate::plan::places::{self, Nodes, Watch};
-use crate::ports::{Clock as _, Cluster as _, Port, PortError};
+use crate::ports::{Clock as _, Cluster as _, Port, PortError, lasts};
 
 use super::args::{self, Global, SimFleet};
 use super::error::Error;
@@ -170,6 +170,7 @@ impl<O: Outside> Fleet<O> {
             seen.gaps.extend(hangs().map(|message| Gap { object: "driver".to_owned(), message }));
             seen.gaps.extend(seen.cluster.iter().flat_map(|_| unseen.iter().cloned()));
             self.outside.memory(|memory| memory.recall(&mut seen));
+            seen.suspended = seen.suspended.filter(|told| lasts(told, self.time()));
             if let Some(cluster) = self.cluster.as_ref().filter(|_| seen.cluster.is_some()) {
                 match self.again(async || cluster.stopped(name).await) {
                     Ok(stopped) => seen.suspended = stopped.or(seen.suspended),
@@ -182,6 +183,24 @@ impl<O: Outside> Fleet<O> {
             nodes.insert(name.clone(), seen);
         }
         Ok(Observed { nodes, cluster })
+    }
+
+    /// Whether somebody needs a node's service to let go of the driver, as far as that is known without the driver.
+    pub(super) fn released(&self) -> Result<bool, PortError> {
+        let remembered = self.memory();
+        for name in self.nodes.keys() {
+            let told = remembered.nodes.get(name).and_then(|node| node.suspended.as_ref());
+            if told.is_some_and(|told| told.release && lasts(told, self.time())) {
+                return Ok(true);
+            }
+            if let Some(cluster) = &self.cluster
+                && let Some(stopped) = self.outside.wait(cluster.stopped(name))
+                && stopped?.is_some_and(|told| told.release)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The cluster with what others have taken of budgets. Where that can't be read a plan is shown all the same: it is read

@@ -83,6 +83,11 @@ pub(super) trait Outside: Sized {
         None
     }
 
+    /// Lets go of a node's driver; the next call opens it again.
+    fn release(&self, gpus: &Gpus<Self::Driver>) {
+        let _ = gpus;
+    }
+
     /// The call that the driver of a node does not come back from.
     fn hangs(&self, gpus: &Gpus<Self::Driver>) -> Option<&'static str> {
         let _ = gpus;

@@ -4,9 +4,10 @@ mod afar;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use globset::GlobBuilder;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::execute::carry;
@@ -14,6 +15,7 @@ use crate::model::observed::{Scope, Suspension};
 use crate::model::plan::FORMAT_VERSION;
 
 use super::args::{Global, Output, Resume, Suspend};
+use super::ask;
 use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::{self, Fleet, Purpose, is_real_cluster, on};
@@ -22,9 +24,16 @@ use super::outside::Outside;
 use super::this_node::names_itself;
 use super::trouble;
 
+/// A step of a service may take so long.
+const PATIENCE: Duration = Duration::from_secs(360);
+
 /// Stops reconciling nodes. One that is suspended already gets the new reason.
 pub(super) fn suspend(args: &Suspend, global: &Global) -> Result<Exit, Error> {
-    set(args.fleet, global, &Change::Suspend { reason: &args.reason, by: who() })
+    let Suspend { reason, fleet, span, release } = args;
+    let exit = set(*fleet, global, &Change::Suspend { reason, by: who(), span: *span, release: *release })?;
+    // From afar each agent does it in its own time.
+    let here = !fleet && global.node.is_none() && !fleet::is_simulated(global);
+    if *release && here { released(global).map(|()| exit) } else { Ok(exit) }
 }
 
 /// Starts reconciling nodes again; one that is not suspended stays as it is. What failed for good is tried again.
@@ -32,9 +41,28 @@ pub(super) fn resume(args: &Resume, global: &Global) -> Result<Exit, Error> {
     set(args.fleet, global, &Change::Resume { reason: args.reason.as_deref(), by: who() })
 }
 
+/// Waits until the node's service has let go of the driver, if one runs here. It does so once the step in hand is done.
+fn released(global: &Global) -> Result<(), Error> {
+    let mut told = false;
+    for _ in 0..PATIENCE.as_secs() {
+        // Nobody listens there: there is no service that has it open.
+        let Ok(metrics) = ask::ask("/metrics", global) else { return Ok(()) };
+        if metrics.lines().any(|line| line == "sectile_driver_open 0") {
+            output::tell("The service has let go of the driver.\n");
+            return Ok(());
+        }
+        if !std::mem::replace(&mut told, true) {
+            output::tell("Waiting for the service to let go of the driver…\n");
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let error = Error::failed("the node is suspended, and its service still has the driver open");
+    Err(error.hint("`systemctl status sectile` tells what it does; `systemctl stop sectile` ends it"))
+}
+
 /// What is asked for, with why and by whom.
 enum Change<'a> {
-    Suspend { reason: &'a str, by: Option<String> },
+    Suspend { reason: &'a str, by: Option<String>, span: Option<SignedDuration>, release: bool },
     Resume { reason: Option<&'a str>, by: Option<String> },
 }
 
@@ -42,9 +70,14 @@ impl Change<'_> {
     /// What a suspension becomes.
     fn becomes(&self, now: Timestamp, scope: Scope) -> Option<Suspension> {
         match self {
-            Change::Suspend { reason, by } => {
-                Some(Suspension { reason: (*reason).to_owned(), since: now.to_string(), by: by.clone(), scope })
-            }
+            Change::Suspend { reason, by, span, release } => Some(Suspension {
+                reason: (*reason).to_owned(),
+                since: now.to_string(),
+                by: by.clone(),
+                scope,
+                until: span.map(|span| now.saturating_add(span).unwrap_or(Timestamp::MAX).to_string()),
+                release: *release,
+            }),
             Change::Resume { .. } => None,
         }
     }

@@ -45,8 +45,16 @@ pub(super) struct ThisNode<D> {
     runtime: Runtime,
     allowed: Allowed,
     labels: Known<BTreeMap<String, String>>,
-    /// The call that the driver does not come back from.
+    watch: Watch<D>,
+}
+
+/// What a driver tells beside its answers.
+#[derive(Debug)]
+struct Watch<D> {
+    /// The call that it does not come back from.
     hangs: fn(&D) -> Option<&'static str>,
+    /// Lets go of it.
+    release: fn(&D),
 }
 
 impl<D: Driver + Debug> Outside for ThisNode<D> {
@@ -117,7 +125,11 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
     }
 
     fn hangs(&self, gpus: &Gpus<D>) -> Option<&'static str> {
-        (self.hangs)(gpus.driver())
+        (self.watch.hangs)(gpus.driver())
+    }
+
+    fn release(&self, gpus: &Gpus<D>) {
+        (self.watch.release)(gpus.driver());
     }
 }
 
@@ -146,7 +158,7 @@ impl ThisNode<Watched<Library>> {
         let released = driver.clone();
         let (reset, refresh) = (global.gpu_reset.clone(), global.device_refresh.clone());
         let host = PlainHost::new(reset, refresh, move || released.release());
-        fleet(global, purpose, name, (driver, Watched::hangs), host)
+        fleet(global, purpose, name, (driver, Watch { hangs: Watched::hangs, release: Watched::release }), host)
     }
 }
 
@@ -162,7 +174,7 @@ impl ThisNode<Door> {
             Error::usage(format!("{fleet_name} has no node {name}")).hint("say which of its nodes this is with --node")
         })?;
         let host = PlainHost::new(global.gpu_reset.clone(), global.device_refresh.clone(), || {});
-        fleet(global, purpose, name, (door, |_| None), host)
+        fleet(global, purpose, name, (door, Watch { hangs: |_| None, release: |_| () }), host)
     }
 }
 
@@ -171,7 +183,7 @@ fn fleet<D: Driver + Debug>(
     global: &Global,
     purpose: Purpose,
     name: String,
-    (driver, hangs): (D, fn(&D) -> Option<&'static str>),
+    (driver, watch): (D, Watch<D>),
     plain: PlainHost,
 ) -> Result<Fleet<ThisNode<D>>, Error> {
     let change = purpose != Purpose::Look;
@@ -191,10 +203,9 @@ fn fleet<D: Driver + Debug>(
     // What belongs to no node of a cluster is not this node's to do.
     let only = (global.node.is_some() || cluster.is_some()).then(|| BTreeSet::from([name]));
     let (clock, accepted) = (SystemClock, Accepted::default());
-    let watch = RefCell::default();
     let labels = global.own.labels.clone().map_or(Known::Unknown, Known::Known);
-    let outside = ThisNode { memory, runtime, allowed, labels, hangs };
-    Ok(Fleet { outside, nodes, only, cluster, clock, accepted, watch })
+    let outside = ThisNode { memory, runtime, allowed, labels, watch };
+    Ok(Fleet { outside, nodes, only, cluster, clock, accepted, watch: RefCell::default() })
 }
 
 /// What its settings call it, else what Linux does.

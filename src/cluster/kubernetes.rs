@@ -28,7 +28,7 @@ use super::transport::{Reply, send, words};
 use crate::model::observed::{Known, NodeInCluster, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Bind, Digest, Gap, Object, ObservedCluster, Place, Places, Pod};
-use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Reason, Removal, Shown, Version};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Reason, Removal, Shown, Version, lasts};
 
 /// A server that does not take a connection in this time is away.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -472,9 +472,10 @@ impl Cluster for KubeCluster {
 
     async fn stopped(&self, node: &str) -> Port<Option<Suspension>> {
         let key = (String::new(), node.to_owned());
-        let own = self.mirrors().nodes.last(|nodes| nodes.get(&key).and_then(NodeItem::suspended)).await?;
+        let now = Timestamp::now();
+        let own = self.mirrors().nodes.last(|nodes| nodes.get(&key).and_then(|node| node.suspended(now))).await?;
         let whole = self.mirrors().whole.last(|all| all.values().next().cloned()).await?;
-        Ok(own.or(whole))
+        Ok(own.or(whole.filter(|whole| lasts(whole, now))))
     }
 
     async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {

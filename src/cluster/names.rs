@@ -11,6 +11,8 @@ pub const STATE: &str = "sectile.dev/state";
 /// Annotation of a node, or of [`BUDGETS`] for every node: that it is to be left alone, and why. JSON as we write it; any
 /// other text, by whose hand it may be, is the reason.
 pub const SUSPENDED: &str = "sectile.dev/suspended";
+/// How far the GPU operator is with its upgrade of the driver.
+pub const UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// The namespace that packaging/ makes.
 pub const NAMESPACE: &str = "sectile";
 /// The Lease of the one controller that acts (coordination.k8s.io).

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
@@ -13,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::names::{
     DEPLOY, DISCOVERED, GPU_RESOURCE, HAMI, HAMI_MIG, MARK, MESSAGE, MIG_RESOURCE, NOT_READY, OBSERVED, PAUSED,
-    REVISION, RUNS, SLICER, STATE, STRATEGY, SUSPENDED, TAINT,
+    REVISION, RUNS, SLICER, STATE, STRATEGY, SUSPENDED, TAINT, UPGRADE,
 };
 use super::suspension;
 use crate::model::observed::{ForeignWriter, MigStrategy, Peer, Scope, Suspension};
 use crate::model::{Digest, NodeState};
-use crate::ports::Shown;
+use crate::ports::{Shown, lasts};
 
 /// What is needed of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +105,12 @@ impl NodeItem {
         }
     }
 
-    /// Who told in the cluster that it is to be left alone.
-    pub(super) fn suspended(&self) -> Option<Suspension> {
-        self.annotations.get(SUSPENDED).map(|text| suspension::read(text, Scope::Node))
+    /// Who told in the cluster that it is to be left alone. Whoever needs it without the driver wins.
+    pub(super) fn suspended(&self, now: Timestamp) -> Option<Suspension> {
+        let told = self.annotations.get(SUSPENDED).map(|text| suspension::read(text, Scope::Node));
+        let upgrade = self.labels.get(UPGRADE).and_then(|state| suspension::upgrade(state));
+        let told = told.filter(|told| lasts(told, now));
+        told.clone().filter(|told| told.release).or(upgrade).or(told)
     }
 
     pub(super) fn is_tainted(&self) -> bool {

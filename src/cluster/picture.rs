@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod as KubePod};
@@ -21,7 +22,7 @@ use super::workloads::{self, BudgetItem};
 use crate::model::observed::{ForeignWriter, Known, NodeInCluster, Owner, PodPhase, Scope, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Gap, Object, ObservedCluster, Pod};
-use crate::ports::{Port, PortError};
+use crate::ports::{Port, PortError, lasts};
 
 /// Everything that is kept by watches.
 #[derive(Debug)]
@@ -187,9 +188,11 @@ impl Picture {
 
     /// Every node, seen from afar.
     pub(super) fn fleet(&self) -> BTreeMap<String, AfarNode> {
+        let now = Timestamp::now();
         let node = |node: &NodeItem| {
             let ((view, published), labels) = (node.published(), node.labels.clone());
-            let suspended = node.suspended().or_else(|| self.whole.clone());
+            let whole = || self.whole.clone().filter(|whole| lasts(whole, now));
+            let suspended = node.suspended(now).or_else(whole);
             Some((node.name.clone(), AfarNode { told: self.node(&node.name)?, labels, view, published, suspended }))
         };
         self.nodes.iter().filter_map(node).collect()

@@ -22,23 +22,39 @@ struct Told {
     since: String,
     #[serde(default)]
     by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    release: bool,
+}
+
+/// States of the operator's upgrade of the driver in which it leaves the node alone: it is not concerned, waits for its turn,
+/// or is done (k8s-operator-libs, pkg/upgrade/consts.go).
+const NO_UPGRADE: [&str; 3] = ["", "upgrade-required", "upgrade-done"];
+
+/// What the GPU operator's label tells of a node: whoever unloads the driver can't while we have it open.
+pub(super) fn upgrade(state: &str) -> Option<Suspension> {
+    let reason = format!("the GPU operator upgrades the driver: {state}").replace(char::is_control, " ");
+    let release = !NO_UPGRADE.contains(&state);
+    release.then(|| Suspension { reason, scope: Scope::Operator, release, ..Suspension::default() })
 }
 
 /// What an annotation tells. Whoever writes one by hand means it, whatever he writes.
 pub(super) fn read(text: &str, scope: Scope) -> Suspension {
-    let Told { reason, since, by } = serde_json::from_str(text).unwrap_or_else(|_| {
+    let Told { reason, since, by, until, release } = serde_json::from_str(text).unwrap_or_else(|_| {
         let reason = if text.trim().is_empty() { "no reason was given" } else { text };
-        Told { reason: reason.to_owned(), since: String::new(), by: None }
+        Told { reason: reason.to_owned(), since: String::new(), by: None, until: None, release: false }
     });
     // It is told within a line, to terminals, too.
     let plain = |text: String| text.replace(char::is_control, " ");
-    Suspension { reason: plain(reason), since: plain(since), by: by.map(plain), scope }
+    let (by, until) = (by.map(plain), until.map(plain));
+    Suspension { reason: plain(reason), since: plain(since), by, scope, until, release }
 }
 
 fn write(suspension: &Suspension) -> String {
-    let Suspension { reason, since, by, scope: _ } = suspension.clone();
-    // It has strings alone.
-    serde_json::to_string(&Told { reason, since, by }).unwrap_or_default()
+    let Suspension { reason, since, by, scope: _, until, release } = suspension.clone();
+    // It has strings and a bool alone.
+    serde_json::to_string(&Told { reason, since, by, until, release }).unwrap_or_default()
 }
 
 fn annotation(becomes: Option<&Suspension>) -> Value {

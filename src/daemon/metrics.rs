@@ -29,6 +29,7 @@ pub struct Metrics {
     steps: Family<Labels, Counter>,
     valid: Gauge,
     last: Gauge,
+    open: Gauge,
     revision: Family<Labels, Gauge>,
     state: Family<Labels, Gauge>,
     blocked: Family<Labels, Gauge>,
@@ -56,13 +57,14 @@ impl Default for Metrics {
         let took = Histogram::new(BUCKETS);
         registry.register("look_duration_seconds", "How long a look and what was done then took", took.clone());
         registry.register("steps", "Steps that were begun, by kind and by how they ended", steps.clone());
-        let (valid, last) = <(Gauge, Gauge)>::default();
+        let (valid, last, open) = <(Gauge, Gauge, Gauge)>::default();
         registry.register("tree_valid", "Whether the tree on the disk is without errors", valid.clone());
         registry.register(
             "last_look_timestamp_seconds",
             "When the last look ended that went well, in Unix time",
             last.clone(),
         );
+        registry.register("driver_open", "Whether the service has the GPUs' driver open", open.clone());
         let mut family = |name: &str, help: &str| {
             let family = Family::<Labels, Gauge>::default();
             registry.register(name, help, family.clone());
@@ -74,7 +76,22 @@ impl Default for Metrics {
         let due = family("plan_steps", "Steps of the node's plan that are still to be done");
         let instances = family("gpu_instances", "GPU instances that there are, by GPU and profile");
         let whole = Mutex::default();
-        Metrics { registry, wakes, looks, took, steps, valid, last, revision, state, blocked, due, instances, whole }
+        Metrics {
+            registry,
+            wakes,
+            looks,
+            took,
+            steps,
+            valid,
+            last,
+            open,
+            revision,
+            state,
+            blocked,
+            due,
+            instances,
+            whole,
+        }
     }
 }
 
@@ -92,6 +109,11 @@ impl Metrics {
         if well {
             self.last.set(at);
         }
+    }
+
+    /// Whether the driver is open.
+    pub fn open(&self, open: bool) {
+        self.open.set(i64::from(open));
     }
 
     /// A step is over.

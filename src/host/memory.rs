@@ -157,8 +157,7 @@ mod tests {
     use crate::model::observed::Suspension;
 
     fn suspend(memory: &mut Memory) {
-        let suspended =
-            Suspension { reason: "x".to_owned(), since: String::new(), by: None, scope: Default::default() };
+        let suspended = Suspension { reason: "x".to_owned(), ..Suspension::default() };
         memory.nodes.entry("n".to_owned()).or_default().suspended = Some(suspended);
     }
 

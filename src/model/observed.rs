@@ -343,7 +343,7 @@ impl Seated {
 }
 
 /// Somebody stopped reconciling a node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Suspension {
     /// Why.
     pub reason: String,
@@ -355,6 +355,12 @@ pub struct Suspension {
     /// Where it was said, and so where it is taken back.
     #[serde(skip_serializing_if = "Scope::is_here", default)]
     pub scope: Scope,
+    /// When it ends by itself, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<String>,
+    /// Whether the node's service lets go of the driver meanwhile, as for an upgrade of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub release: bool,
 }
 
 closed_list! {
@@ -368,6 +374,8 @@ closed_list! {
         Node = "node",
         /// In the cluster, every node.
         Fleet = "fleet",
+        /// In the cluster, this node, by the GPU operator while it upgrades the driver.
+        Operator = "operator",
     }
 }
 
@@ -380,11 +388,13 @@ impl Scope {
 impl fmt::Display for Suspension {
     /// `since 2026-01-01T00:00:00Z by ann: moving racks`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Suspension { reason, since, by, scope } = self;
+        let Suspension { reason, since, by, scope, until, release } = self;
         let scope = (*scope == Scope::Fleet).then(|| "with the whole fleet".to_owned());
         let since = (!since.is_empty()).then(|| format!("since {since}"));
+        let until = until.as_ref().map(|until| format!("until {until}"));
+        let without = release.then(|| "without the driver".to_owned());
         let by = by.as_ref().map(|by| format!("by {by}"));
-        let parts: Vec<String> = [scope, since, by].into_iter().flatten().collect();
+        let parts: Vec<String> = [scope, without, since, until, by].into_iter().flatten().collect();
         let colon = if parts.is_empty() { "" } else { ": " };
         write!(f, "{}{colon}{reason}", parts.join(" "))
     }

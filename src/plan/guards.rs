@@ -131,6 +131,7 @@ pub(super) fn suspend(node: &ObservedNode, steps: &mut [Step], waiting: &mut Vec
             hint: match suspended.scope {
                 Scope::Here | Scope::Node => format!("`sectile resume --node {}` lets it go on", node.name),
                 Scope::Fleet => "`sectile resume --fleet` lets all nodes go on".to_owned(),
+                Scope::Operator => "it goes on by itself once the operator has upgraded the driver".to_owned(),
             },
         });
     }

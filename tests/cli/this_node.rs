@@ -112,6 +112,25 @@ fn what_is_remembered_of_this_node_lasts() {
     assert_eq!(run(&sandbox, "apply --yes").code, 0);
 }
 
+/// Nobody need be there to resume it.
+#[test]
+fn a_suspension_ends_by_itself_if_it_is_to() {
+    let sandbox = node();
+    let told = run(&sandbox, "suspend --reason INC-4711 --for 1h -o json").stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let time = |key: &str| told["nodes"][0]["suspended"][key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(time("until").duration_since(time("since")), jiff::SignedDuration::from_hours(1));
+    let applied = run(&sandbox, "apply --yes");
+    assert!(applied.code == 3 && applied.stdout.contains("until 20"), "{applied:?}");
+    assert_eq!(run(&sandbox, "suspend --reason INC-4711 --for 1s").code, 0);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(run(&sandbox, "apply --yes").code, 0);
+    for wrong in ["0s", "-1h", "2", "never", "9000h"] {
+        let told = run(&sandbox, &format!("suspend --reason INC-4711 --for={wrong}"));
+        assert!(told.code == 64 && told.stderr.contains("from 1s to a year"), "{told:?}");
+    }
+}
+
 /// That is when one wants to.
 #[test]
 fn a_node_whose_driver_is_gone_could_not_be_suspended() {

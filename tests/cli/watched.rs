@@ -16,7 +16,7 @@ use sectile::sim::state::door::Door;
 use serde_json::Value;
 
 use super::sandbox::Sandbox;
-use super::this_node::{node, run, settings};
+use super::this_node::{node, run, run_with, settings};
 
 /// A look that nobody causes comes later than this test ends.
 const NEVER: &str = "10m";
@@ -421,4 +421,36 @@ fn whoever_suspends_or_resumes_the_node_wakes_the_service() {
     assert_eq!(run(&sandbox, "resume").code, 0);
     service.becomes(&["4g.40gb"]);
     service.end();
+}
+
+/// NVML holds the driver's device files open, so that its modules can't be unloaded.
+#[test]
+fn the_service_lets_go_of_the_driver_for_an_upgrade_and_repairs_the_node_then() {
+    let sandbox = stage("tree", "\"3g\"");
+    let service = Watched::begin(&sandbox, "tree");
+    service.becomes(&["3g.40gb"]);
+    let open = || service.metric("sectile_driver_open");
+    assert_eq!(open(), Some(1.0));
+    let line = "suspend --reason INC-4711 --release";
+    let told = run_with(&sandbox, line, &[("SECTILE_SOCKET", sandbox.path("s.sock").to_str().unwrap())]);
+    assert!(told.code == 0 && told.stderr.contains("The service has let go of the driver"), "{told:?}");
+    assert_eq!(open(), Some(0.0));
+    assert!(service.ask("/v1/status").1.contains("without the driver"));
+
+    // The new driver has no instances; until it is there, whoever asks the old one gets errors.
+    sandbox.write("sim.json", "the driver is gone");
+    let looks = service.looks();
+    service.signal(Signal::HUP);
+    service.until("a look", || service.looks() > looks);
+    sandbox.write("tree/layouts/n.toml", &layout("\"4g\""));
+    service.until("the tree", || service.looks() > looks + 1.0);
+    assert_eq!((open(), service.ask("/readyz").0.as_str()), (Some(0.0), "200"), "{}", service.log());
+    std::fs::remove_file(sandbox.path("sim.json")).unwrap();
+    assert_eq!(run(&sandbox, "resume").code, 0);
+    service.becomes(&["4g.40gb"]);
+    assert_eq!(open(), Some(1.0));
+    service.end();
+    // Where no service has it open, nobody is waited for.
+    let told = run_with(&sandbox, line, &[("SECTILE_SOCKET", sandbox.path("s.sock").to_str().unwrap())]);
+    assert!(told.code == 0 && !told.stderr.contains("driver"), "{told:?}");
 }

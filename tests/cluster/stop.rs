@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sectile::cluster::names::{BUDGETS, NAMESPACE, SUSPENDED};
+use sectile::cluster::names::{BUDGETS, NAMESPACE, SUSPENDED, UPGRADE};
 use sectile::cluster::{KubeCluster, requests};
 use sectile::model::observed::{Scope, Suspension};
 use sectile::ports::{Cluster as _, Reason};
@@ -23,7 +23,7 @@ fn rig() -> Rig {
 
 fn suspension(scope: Scope) -> Suspension {
     let (reason, since) = ("INC-4711".to_owned(), "2026-01-01T00:00:00Z".to_owned());
-    Suspension { reason, since, by: Some("ann".to_owned()), scope }
+    Suspension { reason, since, by: Some("ann".to_owned()), scope, ..Suspension::default() }
 }
 
 async fn stopped(cluster: &KubeCluster, node: &str) -> Option<Suspension> {
@@ -86,6 +86,56 @@ async fn whatever_stands_there_by_hand_counts() {
         };
         rig.until(reads).await;
     }
+}
+
+/// Its driver manager unloads the modules, which it can't while anybody has the driver open.
+#[tokio::test(start_paused = true)]
+async fn while_the_operator_upgrades_the_driver_the_node_is_left_alone_without_it() {
+    let rig = rig();
+    let label = |state: &str| {
+        let state = state.to_owned();
+        rig.server.edit("nodes", "", NODE, |node| node["metadata"]["labels"][UPGRADE] = json!(state));
+    };
+    let upgraded = async |cluster: &KubeCluster| {
+        stopped(cluster, NODE).await.is_some_and(|by| by.release && by.scope == Scope::Operator)
+    };
+    for state in ["cordon-required", "pod-restart-required", "validation-required", "upgrade-failed", "something-new"] {
+        label(state);
+        rig.until(async |cluster| {
+            upgraded(cluster).await && stopped(cluster, NODE).await.is_some_and(|by| by.reason.ends_with(state))
+        })
+        .await;
+    }
+    // Somebody else's suspension does not keep the driver from it, and outlasts it.
+    let own = suspension(Scope::Node);
+    rig.cluster.suspend_node(NODE, Some(&own)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(upgraded(&rig.cluster).await);
+    label("upgrade-done");
+    rig.until(async |cluster| stopped(cluster, NODE).await == Some(own.clone())).await;
+    rig.cluster.suspend_node(NODE, None).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await.is_none()).await;
+    label("upgrade-required");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(stopped(&rig.cluster, NODE).await, None, "it waits for its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspension_that_has_ended_by_itself_stops_nobody() {
+    let rig = rig();
+    let until = |time: &str| Suspension { until: Some(time.to_owned()), release: true, ..suspension(Scope::Node) };
+    rig.cluster.suspend_node(NODE, Some(&until("2999-01-01T00:00:00Z"))).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await == Some(until("2999-01-01T00:00:00Z"))).await;
+    rig.cluster.suspend_node(NODE, Some(&until("2026-01-02T00:00:00Z"))).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await.is_none()).await;
+    assert_eq!(rig.cluster.fleet().await.unwrap().1[NODE].suspended, None);
+    // Whoever wrote it meant something.
+    rig.cluster.suspend_node(NODE, Some(&until("tomorrow"))).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await.is_some()).await;
+    let ended = Suspension { scope: Scope::Fleet, ..until("2026-01-02T00:00:00Z") };
+    rig.cluster.suspend_fleet(Some(&ended)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(stopped(&rig.cluster, "m").await, None);
 }
 
 #[tokio::test(start_paused = true)]

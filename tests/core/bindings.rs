@@ -478,8 +478,7 @@ fn a_rollout_that_somebody_stopped_or_that_nobody_could_stop_was_not_begun_and_n
     let suspension = sectile::model::observed::Suspension {
         reason: "INC-4711".to_owned(),
         since: "2026-01-01T00:00:00Z".to_owned(),
-        by: None,
-        scope: Default::default(),
+        ..Default::default()
     };
     // What belongs to no node is stopped with the whole fleet, which the simulated cluster remembers by that name.
     let name = sectile::execute::bind::CLUSTER.to_owned();

@@ -45,7 +45,7 @@ fn the_turn_behind_a_suspended_canary_was_to_come_by_itself() {
     let hint = || run.plan().2.nodes[1].waiting[0].hint.clone();
     assert!(hint().starts_with("its turn comes by itself; "), "{}", hint());
     let since = "2026-01-01T00:00:00Z".to_owned();
-    let suspension = Suspension { reason: "racks move".to_owned(), since, by: None, scope: Default::default() };
+    let suspension = Suspension { reason: "racks move".to_owned(), since, ..Suspension::default() };
     lock(&run.world).memory.nodes.entry("n1".to_owned()).or_default().suspended = Some(suspension);
     assert!(hint().starts_with("its turn comes when somebody has seen to the canary; "), "{}", hint());
 }

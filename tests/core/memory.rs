@@ -33,12 +33,7 @@ pub(crate) fn end(run: &Run, observed: &Observed, plan: &Plan) {
 }
 
 fn suspension() -> Suspension {
-    Suspension {
-        reason: "a test".to_owned(),
-        since: "2026-01-01T00:00:00Z".to_owned(),
-        by: None,
-        scope: Default::default(),
-    }
+    Suspension { reason: "a test".to_owned(), since: "2026-01-01T00:00:00Z".to_owned(), ..Suspension::default() }
 }
 
 pub(crate) fn codes(node: &NodePlan) -> BTreeSet<BlockCode> {

@@ -353,7 +353,7 @@ fn a_plan_that_touches_what_is_held_back_is_caught() {
     guards::hold_tree(&mut whole, &block());
     assert!(found(&whole, &observed, &plan).contains(&Invariant::Held));
     let mut suspended = observed;
-    let why = Suspension { reason: String::new(), since: String::new(), by: None, scope: Default::default() };
+    let why = Suspension::default();
     suspended.nodes.get_mut("n").unwrap().suspended = Some(why);
     let said = found(&entry, &suspended, &plan);
     assert!(said.contains(&Invariant::Waits) && said.contains(&Invariant::Sums), "{said:?}");

@@ -151,7 +151,7 @@ fn scenario(code: BlockCode) -> Option<Plan> {
         }
         "suspended" => bent(&mover().under(""), |observed| {
             let since = "2026-01-01T00:00:00Z".to_owned();
-            let why = Suspension { reason: "racks move".to_owned(), since, by: None, scope: Default::default() };
+            let why = Suspension { reason: "racks move".to_owned(), since, ..Suspension::default() };
             observed.nodes.get_mut("n").unwrap().suspended = Some(why);
         }),
         "failed" => {

@@ -19,7 +19,7 @@ fn moving() -> Run {
 
 fn suspension() -> Suspension {
     let (reason, since) = ("pods hang".to_owned(), "2026-01-01T00:00:00Z".to_owned());
-    Suspension { reason, since, by: Some("ann".to_owned()), scope: Scope::Fleet }
+    Suspension { reason, since, by: Some("ann".to_owned()), scope: Scope::Fleet, ..Suspension::default() }
 }
 
 /// Carries the plan of `n` out; `at` happens at the look before the nth step, and is what becomes of it.

@@ -17,6 +17,7 @@ use super::super::outside::Outside;
 use super::super::plan::blocked;
 use super::super::trouble;
 use super::{Loaded, Work, watch_signals};
+use crate::ports::lasts;
 use crate::render;
 
 /// What the plan calls the layout.
@@ -97,7 +98,7 @@ fn nothing<O: Outside>(fleet: &Fleet<O>, node: &ObservedNode) -> Result<Option<S
         };
         return Ok(Some(format!("{name} has never converged{others}")));
     };
-    if let Some(suspension) = &remembered.suspended {
+    if let Some(suspension) = remembered.suspended.as_ref().filter(|told| lasts(told, fleet.time())) {
         return Ok(Some(format!("{name} is suspended {suspension}")));
     }
     let story = trouble::story(fleet, name)?;

@@ -52,6 +52,8 @@ pub(in crate::cli) struct Service<'a> {
     glance: Option<(Duration, Vec<(String, String)>)>,
     /// When what is remembered was changed last.
     stamp: Option<SystemTime>,
+    /// Whether it has let go of the driver for somebody.
+    released: bool,
 }
 
 /// What was told last, so that it is not told again while it stays so.
@@ -76,7 +78,7 @@ impl<'a> Service<'a> {
         let told = Arc::clone(&wakes);
         let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
         let agenda = Agenda::new(args.resync(global), uptime());
-        let (deaf, told, glance, stamp) = Default::default();
+        let (deaf, told, glance, stamp, released) = Default::default();
         Service {
             global,
             stop,
@@ -89,6 +91,7 @@ impl<'a> Service<'a> {
             told,
             glance,
             stamp,
+            released,
         }
     }
 
@@ -117,6 +120,7 @@ impl<'a> Service<'a> {
     /// Serves until it is told to stop.
     pub(in crate::cli) fn serve<O: Outside>(&mut self, mut fleet: Fleet<O>) {
         fleet.outside.leave();
+        self.board.metrics.open(true);
         let changes = |fleet: &Fleet<O>| fleet.cluster.as_ref().map(O::changes);
         let (mut read, mut seen) = (uptime(), changes(&fleet));
         self.stamp = fleet.outside.stamp();
@@ -153,7 +157,7 @@ impl<'a> Service<'a> {
 
     /// Sees cheaply whether somebody else has changed the GPUs.
     fn glance<O: Outside>(&mut self, fleet: &Fleet<O>) {
-        if self.glance.as_ref().is_some_and(|(at, _)| uptime() < at.saturating_add(GLANCE)) {
+        if self.released || self.glance.as_ref().is_some_and(|(at, _)| uptime() < at.saturating_add(GLANCE)) {
             return;
         }
         let now: Vec<_> = fleet.nodes.values().flat_map(|node| node.gpus.glance()).collect();
@@ -186,6 +190,8 @@ impl<'a> Service<'a> {
         }
         let done;
         (fleet, done) = match fleet.outside.take_again() {
+            // Whoever needs it has not given it back yet.
+            Ok(()) if self.released && self.let_go(&fleet) => (fleet, Ok(())),
             Ok(()) => self.once(fleet),
             Err(error) => (fleet, Err(error)),
         };
@@ -194,6 +200,7 @@ impl<'a> Service<'a> {
         fleet.outside.leave();
         // What it did itself is not somebody else's doing.
         self.glance = None;
+        self.let_go(&fleet);
         self.glance(&fleet);
         let well = done.is_ok();
         match done {
@@ -206,6 +213,20 @@ impl<'a> Service<'a> {
         // Also where nothing is new: whoever asked for a look waits for that.
         systemd::ready(self.told.error.as_ref().unwrap_or(&self.told.status));
         (fleet, true)
+    }
+
+    /// Lets go of the driver while somebody needs the node without it; whether somebody does. Where that can't be known it
+    /// stays as it is.
+    fn let_go<O: Outside>(&mut self, fleet: &Fleet<O>) -> bool {
+        let release = fleet.released().unwrap_or(self.released);
+        if release != std::mem::replace(&mut self.released, release) {
+            if release {
+                fleet.nodes.values().for_each(|node| fleet.outside.release(&node.gpus));
+                tracing::info!("It lets go of the driver, and looks at no GPU until the node is resumed.");
+            }
+            self.board.metrics.open(!release);
+        }
+        release
     }
 
     /// Tells what is wrong with the tree on the disk, if anything is.

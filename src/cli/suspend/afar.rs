@@ -58,7 +58,7 @@ impl Afar {
 fn event(change: &Change<'_>, before: Option<&Suspension>) -> (Reason, String) {
     let someone = |by: &Option<String>| by.clone().unwrap_or_else(|| "somebody".to_owned());
     match change {
-        Change::Suspend { reason, by } => (Reason::Suspended, format!("{} suspended it: {reason}", someone(by))),
+        Change::Suspend { reason, by, .. } => (Reason::Suspended, format!("{} suspended it: {reason}", someone(by))),
         Change::Resume { reason, by } => {
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             let before = before.map(|before| format!(" (it was suspended {before})")).unwrap_or_default();
