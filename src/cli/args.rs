@@ -158,7 +158,7 @@ step in hand. A simulated cluster needs none: `sectile apply --sim` does its par
 Examples:
   sectile controller                  # in a pod, with the tree in /etc/sectile
   sectile controller tree/ --context prod --resync 5m")]
-    Controller(Service),
+    Controller(Run),
     /// Run a program on the simulated driver: any that loads NVIDIA's libnvidia-ml.so.1
     #[command(
         after_help = "The program finds a library of that name that keeps NVML's rules over simulated GPUs. What it does to them is
@@ -259,7 +259,7 @@ pub struct Suspend {
     pub release: bool,
 }
 
-/// `sectile run` and `sectile controller`.
+/// What services have in common.
 #[derive(Clone, Debug, Args)]
 pub struct Service {
     /// The tree
@@ -293,7 +293,7 @@ pub enum Log {
     Journal,
 }
 
-/// `sectile run`.
+/// `sectile run` and `sectile controller`.
 #[derive(Clone, Debug, Args)]
 pub struct Run {
     /// What services have in common.

@@ -14,6 +14,9 @@ use crate::cluster::KubeCluster;
 use crate::cluster::names::{ACCEPTED, RECORD};
 use crate::config::{NodeFacts, Tree};
 use crate::daemon::agenda::{Agenda, Cause, Next};
+use crate::daemon::board::{Board, Documents};
+use crate::daemon::serve::Sockets;
+use crate::daemon::wakes::Wakes;
 use crate::execute::bind::{Hands, Told, look_at};
 use crate::execute::turn::sweep;
 use crate::host::clock::{SystemClock, uptime};
@@ -26,18 +29,17 @@ use crate::ports::{Journal, Port};
 use crate::render;
 
 use super::apply::watch_signals;
-use super::args::{Global, Service};
+use super::args::{Global, Run};
 use super::context::{self, Picture};
 use super::current::Current;
 use super::error::{Context as _, Error, chain};
 use super::exit::Exit;
 use super::fleet::is_real_cluster;
 use super::published::{self, Seen};
+use super::run::listen;
 use super::this_node::{client, runtime};
 use elected::Lead;
 
-/// How often the tree is looked at.
-const READ: Duration = Duration::from_secs(2);
 /// How soon a signal is seen while nothing is done.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -46,6 +48,8 @@ struct Work<'a> {
     kube: Arc<KubeCluster>,
     lead: Arc<Lead>,
     stop: Arc<AtomicBool>,
+    wakes: Arc<Wakes>,
+    board: Arc<Board>,
     tree: Current<'a>,
     /// What was told and still holds.
     told: BTreeSet<String>,
@@ -54,7 +58,7 @@ struct Work<'a> {
 }
 
 /// Leads or follows until it is told to stop.
-pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
+pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     if !is_real_cluster(global) {
         let error = Error::usage("a simulated cluster needs no controller");
         return Err(error.hint("`sectile apply --sim` carries out what belongs to no node, too"));
@@ -62,13 +66,18 @@ pub(super) fn run(args: &Service, global: &Global) -> Result<Exit, Error> {
     let runtime = runtime()?;
     let kube = Arc::new(KubeCluster::new(client(global, &runtime)?, None));
     let stop = watch_signals(|| {}, Box::new(|| {}))?;
+    let (wakes, board) = <(Arc<Wakes>, Arc<Board>)>::default();
+    board.beat(uptime());
+    // Whoever follows has nothing to tell, and is ready to lead.
+    board.write(Documents::default());
+    listen(&Sockets { metrics: args.metrics.0, socket: None }, &wakes, &board)?;
     let lead = Arc::new(Lead::new(identity()?));
     // On a thread of its own: a long look must not lose the lease.
     let electing = runtime.spawn(elected::elect(Arc::clone(&kube), Arc::clone(&lead)));
     let (told, watch) = Default::default();
-    let tree = Current::new(args.tree.path(global), global);
-    let mut work = Work { kube, lead, stop, tree, told, watch };
-    runtime.block_on(work.until_stopped(args.resync(global)));
+    let tree = Current::new(args.service.tree.path(global), global, &wakes);
+    let mut work = Work { kube, lead, stop, wakes, board, tree, told, watch };
+    runtime.block_on(work.until_stopped(args.service.resync(global)));
     work.lead.close();
     runtime.block_on(electing).context(|| "the election ended by itself".to_owned())?;
     Ok(Exit::Done)
@@ -88,13 +97,14 @@ impl Work<'_> {
 
     async fn until_stopped(&mut self, resync: Duration) {
         let mut agenda = Agenda::new(resync, uptime());
-        let (mut read, mut seen, mut led) = (None::<Duration>, 0, false);
+        let (mut seen, mut led) = (0, false);
         while !self.stopped() {
-            if read.is_none_or(|at| uptime() >= at.saturating_add(READ)) {
-                read = Some(uptime());
-                if self.tree.read() {
-                    agenda.saw(Cause::Asked, uptime());
-                }
+            self.board.beat(uptime());
+            for cause in self.wakes.wait(Duration::ZERO) {
+                agenda.saw(cause, uptime());
+            }
+            if self.tree.is_unheard(uptime()) {
+                agenda.saw(Cause::Tree, uptime());
             }
             let leads = self.lead.leads();
             // Who begins to lead looks at once.
@@ -102,15 +112,25 @@ impl Work<'_> {
                 agenda.saw(Cause::Asked, uptime());
             }
             led = leads;
+            self.board.metrics.leads(leads);
             let changes = self.kube.changes();
             if std::mem::replace(&mut seen, changes) != changes {
                 agenda.saw(Cause::Cluster, uptime());
             }
-            if leads && let Next::Look(_) = agenda.next(uptime()) {
-                seen = self.kube.changes();
-                let well = self.pass().await;
-                let now = uptime();
-                agenda.passed(well, now, now.subsec_micros() % 100);
+            if leads && let Next::Look(causes) = agenda.next(uptime()) {
+                causes.iter().for_each(|cause| self.board.metrics.woke(*cause));
+                let changed = !agenda.unsettled() && self.tree.read();
+                let revision = self.tree.good().map(|(_, _, loaded)| loaded.revision.to_string());
+                self.board.metrics.tree(revision.as_deref(), self.tree.error().is_none());
+                self.board.wrong(self.tree.error().map(str::to_owned));
+                if changed || causes.iter().any(|cause| *cause != Cause::Tree) {
+                    seen = self.kube.changes();
+                    let begin = uptime();
+                    let well = self.pass().await;
+                    let now = uptime();
+                    self.board.metrics.looked(well, now.saturating_sub(begin), Timestamp::now().as_second());
+                    agenda.passed(well, now, now.subsec_micros() % 100);
+                }
             }
             tokio::time::sleep(SLICE).await;
         }
@@ -121,10 +141,12 @@ impl Work<'_> {
     async fn pass(&mut self) -> bool {
         let (mut says, mut tried) = (BTreeSet::new(), Vec::new());
         let well = loop {
+            self.board.beat(uptime());
             let picture = match self.plan().await {
                 Ok(Some(picture)) => picture,
                 Ok(None) => return true,
                 Err(error) => {
+                    self.board.wrong(Some(chain(&error)));
                     says.insert(format!("Nothing is done: {}", chain(&error)));
                     break false;
                 }

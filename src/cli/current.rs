@@ -1,20 +1,34 @@
-//! The tree as a service has it: the last one without errors holds, and what is wrong with a newer one is told once.
+//! The tree as a service has it: watched before it is read, the last one without errors holds, and what is wrong with a newer
+//! one is told once.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{self, Diagnostic, Loaded, Tree, diagnostic};
+use crate::daemon::agenda::Cause;
+use crate::daemon::wakes::Wakes;
+use crate::daemon::watch::TreeWatch;
 use crate::model::Revision;
 
 use super::args::Global;
 use super::error::{chain, sentence};
 use super::settings;
 
+/// How often a tree is read that the kernel tells no changes of.
+const READ: Duration = Duration::from_secs(5);
+
 /// The tree of a service.
 #[derive(Debug)]
 pub(super) struct Current<'a> {
     path: PathBuf,
     global: &'a Global,
+    watch: TreeWatch,
+    /// Why changes of the tree are not told, where they are not.
+    deaf: Option<String>,
+    /// When it was read last because of that.
+    read: Duration,
     /// What was read last, whatever it was.
     last: Option<Revision>,
     good: Option<(Tree, BTreeSet<String>, Loaded)>,
@@ -23,13 +37,34 @@ pub(super) struct Current<'a> {
 }
 
 impl<'a> Current<'a> {
-    /// The tree in that folder; nothing is read yet.
-    pub(super) fn new(path: PathBuf, global: &'a Global) -> Self {
-        Current { path, global, last: None, good: None, error: None }
+    /// The tree in that folder, whose changes wake somebody; nothing is read yet.
+    pub(super) fn new(path: PathBuf, global: &'a Global, wakes: &Arc<Wakes>) -> Self {
+        let told = Arc::clone(wakes);
+        let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
+        Current { path, global, watch, deaf: None, read: Duration::ZERO, last: None, good: None, error: None }
+    }
+
+    /// Whether it is to be read since nobody tells of changes, and was not for a while.
+    pub(super) fn is_unheard(&mut self, now: Duration) -> bool {
+        let due = self.deaf.is_some() && now >= self.read.saturating_add(READ);
+        if due {
+            self.read = now;
+        }
+        due
+    }
+
+    fn arm(&mut self) {
+        let deaf = self.watch.arm().err();
+        if let Some(why) = deaf.as_ref().filter(|why| self.deaf.as_ref() != Some(*why)) {
+            tracing::warn!("The tree is read every {} s: {why}.", READ.as_secs());
+        }
+        self.deaf = deaf;
     }
 
     /// Reads the tree; whether another one holds now.
     pub(super) fn read(&mut self) -> bool {
+        // Another tree may come at any time.
+        self.arm();
         if let Err(error) = settings::trusted(&self.path, self.global) {
             let why = chain(&error);
             if self.error.as_ref() != Some(&why) {

@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
 /// tells what it does, and where systemd runs it into the journal.
 fn log(cli: &Cli) {
     let service = match &cli.command {
-        Command::Controller(service) | Command::Run(args::Run { service, .. }) => Some(service),
+        Command::Controller(args::Run { service, .. }) | Command::Run(args::Run { service, .. }) => Some(service),
         _ => None,
     };
     let level = match (cli.global.quiet, cli.global.verbose) {

@@ -23,9 +23,7 @@ pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     let board = Arc::<Board>::default();
     board.beat(uptime());
     let mut service = Service::new(&args.service, global, Arc::clone(&stop), Arc::clone(&wakes), Arc::clone(&board));
-    let served = serve::begin(&sockets(args, global), &wakes, &board);
-    let served = served.context(|| "nobody can ask how this node stands".to_owned());
-    served.map_err(|error| error.hint("say another address with --metrics, or none; another socket with --socket"))?;
+    listen(&sockets(args, global), &wakes, &board)?;
     // A driver that is loaded late, and a cluster that is not up yet, come by themselves.
     while !stop.load(Ordering::SeqCst) {
         match fleet::open(global, Purpose::Change) {
@@ -41,6 +39,12 @@ pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     }
     systemd::stopping("it was told to stop");
     Ok(Exit::Done)
+}
+
+/// Serves what a board says.
+pub(super) fn listen(sockets: &Sockets, wakes: &Arc<Wakes>, board: &Arc<Board>) -> Result<(), Error> {
+    let served = serve::begin(sockets, wakes, board).context(|| "nobody can ask how it stands".to_owned());
+    served.map_err(|error| error.hint("say another address with --metrics, or none; another socket with --socket"))
 }
 
 /// Where it can be asked. A service that is begun by hand has no folder for its socket, and needs none.

@@ -18,7 +18,12 @@ use super::output::tell;
 /// Where they lie, unless somebody says otherwise.
 const FILE: &str = "/etc/sectile/sectile.toml";
 /// What the kubelet tells every pod of the cluster.
-pub(super) const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
+/// Whether this program runs in a pod.
+pub(super) fn in_pod() -> bool {
+    std::env::var_os(IN_CLUSTER).is_some()
+}
 /// More is no settings file.
 const LARGEST: u64 = 1 << 20;
 
@@ -74,7 +79,7 @@ pub(super) fn trusted(path: &Path, global: &Global) -> Result<(), Error> {
     let owners =
         owners.map_err(|why| Error::failed(format!("`[tree] owners` of {}: {why}", self::path(global).display())))?;
     // What the kubelet mounts so that it can be read only.
-    let mounted = std::env::var_os(IN_CLUSTER).is_some();
+    let mounted = in_pod();
     trust::check(path, &owners, mounted).map_err(|why| {
         Error::failed(format!("{} can't be trusted: {why}", visible(&path.display().to_string())))
             .hint("whoever may write it decides what becomes of the GPUs and of the pods on them")

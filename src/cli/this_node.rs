@@ -224,14 +224,10 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
     runtime.context(|| "nothing can be waited for".to_owned())
 }
 
-fn in_cluster() -> bool {
-    std::env::var_os(settings::IN_CLUSTER).is_some()
-}
-
 /// Whether somebody said how the API server is reached.
 fn is_told(global: &Global) -> bool {
     let set = std::env::var_os(KUBECONFIG).is_some_and(|path| !path.is_empty());
-    global.kubeconfig.is_some() || global.context.is_some() || set || in_cluster()
+    global.kubeconfig.is_some() || global.context.is_some() || set || settings::in_pod()
 }
 
 /// Whether the node is known by what its cluster calls it.

@@ -29,7 +29,8 @@ pub struct Metrics {
     steps: Family<Labels, Counter>,
     valid: Gauge,
     last: Gauge,
-    open: Gauge,
+    open: Family<Labels, Gauge>,
+    leads: Family<Labels, Gauge>,
     revision: Family<Labels, Gauge>,
     state: Family<Labels, Gauge>,
     blocked: Family<Labels, Gauge>,
@@ -57,19 +58,20 @@ impl Default for Metrics {
         let took = Histogram::new(BUCKETS);
         registry.register("look_duration_seconds", "How long a look and what was done then took", took.clone());
         registry.register("steps", "Steps that were begun, by kind and by how they ended", steps.clone());
-        let (valid, last, open) = <(Gauge, Gauge, Gauge)>::default();
+        let (valid, last) = <(Gauge, Gauge)>::default();
         registry.register("tree_valid", "Whether the tree on the disk is without errors", valid.clone());
         registry.register(
             "last_look_timestamp_seconds",
             "When the last look ended that went well, in Unix time",
             last.clone(),
         );
-        registry.register("driver_open", "Whether the service has the GPUs' driver open", open.clone());
         let mut family = |name: &str, help: &str| {
             let family = Family::<Labels, Gauge>::default();
             registry.register(name, help, family.clone());
             family
         };
+        let open = family("driver_open", "Whether the node's service has the GPUs' driver open");
+        let leads = family("controller_leads", "Whether this replica of the controller is the one that acts");
         let revision = family("tree_revision", "The tree that holds: 1, with its revision");
         let state = family("node_state", "How the node stands: 1 for its state, 0 for the others");
         let blocked = family("blocks", "What keeps the node from going on, by code; `waits` goes by itself");
@@ -85,6 +87,7 @@ impl Default for Metrics {
             valid,
             last,
             open,
+            leads,
             revision,
             state,
             blocked,
@@ -113,7 +116,12 @@ impl Metrics {
 
     /// Whether the driver is open.
     pub fn open(&self, open: bool) {
-        self.open.set(i64::from(open));
+        self.open.get_or_create(&Vec::new()).set(i64::from(open));
+    }
+
+    /// Whether this replica of the controller acts.
+    pub fn leads(&self, leads: bool) {
+        self.leads.get_or_create(&Vec::new()).set(i64::from(leads));
     }
 
     /// A step is over.

@@ -32,6 +32,11 @@ struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     fn begin(sandbox: &'a Sandbox, tree: &str) -> Self {
+        Watched::begin_with(sandbox, tree, &[])
+    }
+
+    /// The same with more settings.
+    fn begin_with(sandbox: &'a Sandbox, tree: &str, more: &[(&str, &str)]) -> Self {
         let notify = sandbox.path("notify.sock");
         let _ = std::fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).unwrap();
@@ -47,6 +52,7 @@ impl<'a> Watched<'a> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sectile"));
         command.current_dir(sandbox.path(".")).env_clear().envs(settings(sandbox)).env("NOTIFY_SOCKET", &notify);
         command.env("SECTILE_SOCKET", sandbox.path("s.sock")).env("WATCHDOG_USEC", "4000000");
+        command.envs(more.iter().copied());
         let log = std::fs::File::options().create(true).append(true).open(sandbox.path("log")).unwrap();
         command.args(["run", tree, "--resync", NEVER]).stdout(Stdio::null()).stderr(log);
         Watched { sandbox, child: command.spawn().unwrap(), systemd }
@@ -453,4 +459,18 @@ fn the_service_lets_go_of_the_driver_for_an_upgrade_and_repairs_the_node_then() 
     // Where no service has it open, nobody is waited for.
     let told = run_with(&sandbox, line, &[("SECTILE_SOCKET", sandbox.path("s.sock").to_str().unwrap())]);
     assert!(told.code == 0 && !told.stderr.contains("driver"), "{told:?}");
+}
+
+/// Its container has the library of the driver that was there when it was made.
+#[test]
+fn in_a_pod_the_service_ends_after_an_upgrade_to_be_given_the_new_library() {
+    let sandbox = stage("tree", "\"3g\"");
+    let mut service = Watched::begin_with(&sandbox, "tree", &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]);
+    service.becomes(&["3g.40gb"]);
+    let at = [("SECTILE_SOCKET", sandbox.path("s.sock"))];
+    let at: Vec<(&str, &str)> = at.iter().map(|(key, path)| (*key, path.to_str().unwrap())).collect();
+    assert_eq!(run_with(&sandbox, "suspend --reason INC-4711 --release", &at).code, 0);
+    assert_eq!(run(&sandbox, "resume").code, 0);
+    assert_eq!(service.child.wait().unwrap().code(), Some(0), "{}", service.log());
+    assert!(service.log().contains("to be begun anew with the library"), "{}", service.log());
 }

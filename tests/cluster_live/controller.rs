@@ -1,5 +1,8 @@
 //! Two controllers, of which one acts: what they bind, change and take back, of every kind that Kubernetes has.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
 use serde_json::Value;
 
 use crate::stage::{Running, Stage, kubectl, wait_for};
@@ -115,6 +118,15 @@ impl Drop for Guard {
     }
 }
 
+/// What a controller says under a path.
+fn ask(at: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 #[ignore = "needs KUBECONFIG of a cluster to play with, and kubectl"]
 fn a_controller_binds_changes_and_takes_back_on_every_kind_and_another_one_goes_on_where_it_was_killed() {
@@ -127,11 +139,19 @@ fn a_controller_binds_changes_and_takes_back_on_every_kind_and_another_one_goes_
     // What it covers is what the nodes have published.
     assert_eq!(stage.sectile(&["apply", "--yes"]).code, 0);
     let before = leader();
-    let mut one = Guard(Some(stage.controller()));
+    let (one, first_at) = stage.controller();
+    let mut one = Guard(Some(one));
     wait_for("a leader", || !leader().is_empty() && leader() != before);
     let first = leader();
-    let two = Guard(Some(stage.controller()));
+    let (two, second_at) = stage.controller();
+    let two = Guard(Some(two));
     wait_for("every kind to be bound", || all_ask(&stage, Some(1)));
+    for (at, leads) in [(first_at, "1"), (second_at, "0")] {
+        assert!(ask(at, "/healthz").contains(" 200 ") && ask(at, "/readyz").contains(" 200 "));
+        let metrics = ask(at, "/metrics");
+        assert!(metrics.contains(&format!("sectile_controller_leads {leads}\n")), "{metrics}");
+    }
+    assert!(ask(first_at, "/metrics").contains("sectile_tree_valid 1\n"));
     let owners = kubectl(&["get", "deployment", "web", "-n", &stage.name, "-o", "json", "--show-managed-fields"], "");
     assert!(owners.contains("\"manager\": \"sectile\"") && owners.contains("sectile.dev/revision"), "{owners}");
     // It does not give its lease back.
@@ -140,6 +160,7 @@ fn a_controller_binds_changes_and_takes_back_on_every_kind_and_another_one_goes_
     stage.edit_layout(&layout(true, 2));
     wait_for("the other one to change every kind", || all_ask(&stage, Some(2)));
     assert_ne!(leader(), first);
+    assert!(ask(second_at, "/metrics").contains("sectile_controller_leads 1\n"));
     revise(3);
     stage.edit_layout(&layout(false, 2));
     wait_for("every kind to be taken back", || all_ask(&stage, None));

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::MutexGuard;
@@ -249,11 +250,12 @@ spec:
         told(&command.args(arguments).output().unwrap())
     }
 
-    /// A controller, with the rights of packaging/.
-    pub(crate) fn controller(&self) -> Running {
+    /// A controller, with the rights of packaging/, and where it tells how it stands.
+    pub(crate) fn controller(&self) -> (Running, SocketAddr) {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = self.command(&["controller", "--resync", "5s"]);
-        command.args(["--kubeconfig", "controller"]);
-        Running::begin(command, self.folder.path())
+        command.args(["--kubeconfig", "controller", "--metrics", &address.to_string()]);
+        (Running::begin(command, self.folder.path()), address)
     }
 
     /// The program elsewhere, without any cluster.

@@ -9,7 +9,6 @@ use crate::daemon::agenda::{AGAIN, Agenda, Cause, Next};
 use crate::daemon::board::{Board, Documents};
 use crate::daemon::systemd;
 use crate::daemon::wakes::Wakes;
-use crate::daemon::watch::TreeWatch;
 use crate::execute::News;
 use crate::host::clock::uptime;
 use crate::model::plan::Block;
@@ -23,6 +22,7 @@ use super::super::current::Current;
 use super::super::error::{Error, chain, sentence};
 use super::super::fleet::Fleet;
 use super::super::outside::Outside;
+use super::super::settings;
 use super::super::shown;
 use super::super::trouble;
 use super::Work;
@@ -33,8 +33,6 @@ const PUBLISH: Duration = Duration::from_secs(300);
 const TICK: Duration = Duration::from_secs(1);
 /// How often the GPUs are glanced at, for what others do to them.
 const GLANCE: Duration = Duration::from_secs(15);
-/// How often a tree is read that the kernel tells no changes of.
-const READ: Duration = Duration::from_secs(5);
 
 /// The node's service, whatever becomes of the outside.
 pub(in crate::cli) struct Service<'a> {
@@ -43,9 +41,6 @@ pub(in crate::cli) struct Service<'a> {
     wakes: Arc<Wakes>,
     board: Arc<Board>,
     agenda: Agenda,
-    watch: TreeWatch,
-    /// Why changes of the tree are not told, where they are not.
-    deaf: Option<String>,
     tree: Current<'a>,
     told: Told,
     /// What a glance at the GPUs showed last, and when.
@@ -75,24 +70,10 @@ impl<'a> Service<'a> {
         board: Arc<Board>,
     ) -> Self {
         let path = args.tree.path(global);
-        let told = Arc::clone(&wakes);
-        let watch = TreeWatch::new(path.clone(), move || told.wake(Cause::Tree));
+        let tree = Current::new(path, global, &wakes);
         let agenda = Agenda::new(args.resync(global), uptime());
-        let (deaf, told, glance, stamp, released) = Default::default();
-        Service {
-            global,
-            stop,
-            wakes,
-            board,
-            agenda,
-            watch,
-            deaf,
-            tree: Current::new(path, global),
-            told,
-            glance,
-            stamp,
-            released,
-        }
+        let (told, glance, stamp, released) = Default::default();
+        Service { global, stop, wakes, board, agenda, tree, told, glance, stamp, released }
     }
 
     fn stopped(&self) -> bool {
@@ -122,7 +103,7 @@ impl<'a> Service<'a> {
         fleet.outside.leave();
         self.board.metrics.open(true);
         let changes = |fleet: &Fleet<O>| fleet.cluster.as_ref().map(O::changes);
-        let (mut read, mut seen) = (uptime(), changes(&fleet));
+        let mut seen = changes(&fleet);
         self.stamp = fleet.outside.stamp();
         while !self.stopped() {
             match self.agenda.next(uptime()) {
@@ -137,8 +118,7 @@ impl<'a> Service<'a> {
                     if std::mem::replace(&mut self.stamp, now) != now {
                         self.agenda.saw(Cause::Asked, uptime());
                     }
-                    if self.deaf.is_some() && uptime() >= read.saturating_add(READ) {
-                        read = uptime();
+                    if self.tree.is_unheard(uptime()) {
                         self.agenda.saw(Cause::Tree, uptime());
                     }
                 }
@@ -171,11 +151,7 @@ impl<'a> Service<'a> {
     fn look<O: Outside>(&mut self, mut fleet: Fleet<O>, causes: &BTreeSet<Cause>) -> (Fleet<O>, bool) {
         let begin = uptime();
         causes.iter().for_each(|cause| self.board.metrics.woke(*cause));
-        // Another tree may come at any time, so that it is watched before it is read.
-        let changed = !self.agenda.unsettled() && {
-            self.arm();
-            self.tree.read()
-        };
+        let changed = !self.agenda.unsettled() && self.tree.read();
         let revision = self.tree.good().map(|(_, _, loaded)| loaded.revision.to_string());
         self.board.metrics.tree(revision.as_deref(), self.tree.error().is_none());
         if !changed && causes.iter().all(|cause| *cause == Cause::Tree) {
@@ -220,6 +196,11 @@ impl<'a> Service<'a> {
     fn let_go<O: Outside>(&mut self, fleet: &Fleet<O>) -> bool {
         let release = fleet.released().unwrap_or(self.released);
         if release != std::mem::replace(&mut self.released, release) {
+            if !release && settings::in_pod() {
+                // The library of the new driver is given to a new container alone.
+                tracing::info!("It ends, to be begun anew with the library of the driver that is there now.");
+                self.stop.store(true, Ordering::SeqCst);
+            }
             if release {
                 fleet.nodes.values().for_each(|node| fleet.outside.release(&node.gpus));
                 tracing::info!("It lets go of the driver, and looks at no GPU until the node is resumed.");
@@ -246,14 +227,6 @@ impl<'a> Service<'a> {
         self.board.wrong(why.clone());
         systemd::ready(why.as_ref().unwrap_or(&self.told.status));
         self.told.error = why;
-    }
-
-    fn arm(&mut self) {
-        let deaf = self.watch.arm().err();
-        if let Some(why) = deaf.as_ref().filter(|why| self.deaf.as_ref() != Some(*why)) {
-            tracing::warn!("The tree is read every {} s: {why}.", READ.as_secs());
-        }
-        self.deaf = deaf;
     }
 
     fn once<O: Outside>(&mut self, fleet: Fleet<O>) -> (Fleet<O>, Result<(), Error>) {
