@@ -1,7 +1,7 @@
 //! What a service costs that has nothing to do: a node with eight GPUs that is as its tree says, in no cluster and in one.
 //!
-//! `cargo bench --bench idle` watches each for ten minutes, `cargo bench --bench idle -- 60` for so many seconds; in `cargo test`
-//! a few seconds show that it works. Its GPUs are simulated behind NVML's C interface in the service's own process, whose cost
+//! `cargo bench --profile dist --bench idle` watches each for ten minutes, `-- 60` behind it for so many seconds; in `cargo test` a
+//! few seconds show that it works. Its GPUs are simulated behind NVML's C interface in the service's own process, whose cost
 //! counts; the API server and the kubelet are stand-ins in this one. The contract: below 0.1 % of a core and 20 MB resident.
 #![expect(
     clippy::expect_used,
