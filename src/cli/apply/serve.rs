@@ -31,8 +31,9 @@ use super::Work;
 const PUBLISH: Duration = Duration::from_secs(300);
 /// How often it is seen whether the cluster has told of a change: numbers are compared, no more.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the GPUs are glanced at, for what others do to them.
-const GLANCE: Duration = Duration::from_secs(15);
+/// How often the GPUs are glanced at, for what others do to them. NVML could tell by events, but who has registered for them is
+/// a client of the GPU, and a GPU that has clients may not change its MIG mode.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// The node's service, whatever becomes of the outside.
 pub(in crate::cli) struct Service<'a> {
