@@ -329,17 +329,20 @@ fn put_back(plan: &NodePlan, wanted: &DesiredNode, before: &ObservedNode, desire
     Desired { revision: desired.revision.clone(), nodes, bindings, peers, blocked: Vec::new() }
 }
 
-/// A unit or command bound to what it held before.
+/// A unit or command bound to what it held before; to nothing, where it held nothing: then it gives back what it was given.
 fn held(binding: &Binding, before: &ObservedNode) -> Option<Binding> {
     let user = match &binding.target {
         Target::Systemd { unit, .. } => User::Unit(unit.clone()),
         Target::Command { .. } => User::Command(binding.name.clone()),
         Target::Kubernetes { .. } => return None,
     };
-    let all = before.gpus.iter().flat_map(|gpu| &gpu.instances);
-    let held: Vec<_> =
-        all.filter(|i| i.all_users().known().is_some_and(|users| users.contains(&user))).map(|i| i.profile).collect();
-    let profile = *held.first()?;
+    let all = || before.gpus.iter().flat_map(|gpu| &gpu.instances);
+    let held = all().filter(|i| i.all_users().known().is_some_and(|users| users.contains(&user)));
+    let held: Vec<_> = held.map(|i| i.profile).collect();
+    if held.is_empty() && all().any(|i| i.all_users().known().is_none()) {
+        return None;
+    }
+    let profile = held.first().copied().unwrap_or(binding.profile);
     let per_replica = u32::try_from(held.len()).ok()?;
     held.iter().all(|other| *other == profile).then(|| Binding { profile, per_replica, ..binding.clone() })
 }

@@ -24,16 +24,20 @@ pub(super) fn owes(plan: &NodePlan, kind: &StepKind) -> Option<StepKind> {
             let refreshes = |step: &&Step| matches!(step.kind, StepKind::RefreshDevices { .. });
             plan.steps.iter().find(refreshes)?.kind.clone()
         }
+        // What the plan does not start again is not to run.
         StepKind::StopUnit { unit } => {
             let env = plan.steps.iter().find_map(|s| match &s.kind {
                 StepKind::StartUnit { unit: u, env, .. } if u == unit => Some(env.clone()),
                 _ => None,
-            });
-            let slots = held(plan, &User::Unit(unit.clone()));
-            StepKind::StartUnit { unit: unit.clone(), env: env.unwrap_or_default(), slots }
+            })?;
+            StepKind::StartUnit { unit: unit.clone(), env, slots: held(plan, &User::Unit(unit.clone())) }
         }
         StepKind::DrainCommand { workload } => {
-            StepKind::ResumeCommand { workload: workload.clone(), slots: held(plan, &User::Command(workload.clone())) }
+            let resumes = |s: &Step| matches!(&s.kind, StepKind::ResumeCommand { workload: w, .. } if w == workload);
+            plan.steps.iter().any(resumes).then(|| StepKind::ResumeCommand {
+                workload: workload.clone(),
+                slots: held(plan, &User::Command(workload.clone())),
+            })?
         }
         _ => return None,
     })

@@ -124,7 +124,8 @@ pub struct Binding {
     pub target: Target,
     /// Instances of this profile.
     pub profile: ProfileName,
-    /// Instances for each pod, or for the unit or command.
+    /// Instances for each pod, or for the unit or command. A tree never says 0; what is put back where a plan failed does, of
+    /// a unit or command that held nothing before.
     pub per_replica: u32,
     /// Whether Sectile sets the workload's resource request and affinity; otherwise it checks and reports.
     pub manage: bool,

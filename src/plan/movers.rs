@@ -179,7 +179,7 @@ fn needs(desired: &DesiredNode, node: &ObservedNode, court: &Court<'_>, user: &U
         User::Pod { namespace, name } => court.pod(namespace, name).map(|pod| court.successor(pod)).unwrap_or_default(),
         User::Process { .. } => BTreeMap::new(),
         User::Unit(_) | User::Command(_) => bound(desired)
-            .filter(|(u, _)| u == user)
+            .filter(|(u, b)| u == user && b.per_replica > 0)
             .map(|(_, b)| (node.meant(b.profile).resource(), b.per_replica))
             .collect(),
     }

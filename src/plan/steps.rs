@@ -201,7 +201,7 @@ impl Ground<'_> {
         for (m, place) in &round.moves {
             let Some(mover) = self.movers.get(*m) else { continue };
             let mut guards = guards.clone();
-            if *place != Place::Ends {
+            if *place != Place::Ends || matches!(mover.user, User::Unit(_) | User::Command(_)) {
                 guards.push(Guard::Capacity);
             }
             match &mover.user {
@@ -313,7 +313,7 @@ impl Ground<'_> {
             .collect();
         for (user, binding) in movers::bound(self.desired) {
             let absent = matches!(&user, User::Unit(unit) if !self.node.units.contains_key(unit));
-            if moving.contains(&user) || holding.contains(&user) || absent {
+            if moving.contains(&user) || holding.contains(&user) || absent || binding.per_replica == 0 {
                 continue;
             }
             let needs = BTreeMap::from([(self.node.meant(binding.profile).resource(), binding.per_replica)]);

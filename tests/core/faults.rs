@@ -187,6 +187,29 @@ fn a_unit_whose_instance_is_put_back_runs_on_it_again() {
 }
 
 #[test]
+fn who_held_nothing_before_kept_its_instance_from_being_taken_back() {
+    let command = "[[workload]]\nname = \"c\"\nprofile = \"1g.10gb\"\n[workload.command]\n";
+    let phases = ["drain", "drained", "resume", "ready"].map(|phase| format!("{phase} = [\"/x\"]\n")).concat();
+    let layout = layout("n", &["1g.10gb 1g.10gb 1g.10gb"]) + &unit("u", "1g.10gb") + command + &phases;
+    let run = run(&bare("n", &[""]), &[layout + &unit("v", "1g.10gb")], "");
+    {
+        let mut world = lock(&run.world);
+        let units = &mut world.nodes.get_mut("n").unwrap().units;
+        units.extend(["u.service", "v.service"].map(|name| (name.to_owned(), SimUnit::default())));
+    }
+    // The first unit and the command run on new instances by then.
+    once(&run, "start_unit", 2, Fate::Fails("org.freedesktop.systemd1.JobFailed".to_owned()));
+    let outcome = failed(&run);
+    let Outcome::Failed { rollback, left, .. } = &outcome else { panic!("{outcome:?}") };
+    assert_eq!((rollback, left.len()), (&Rollback::Whole, 0), "{outcome:?}");
+    assert_eq!(profiles(&run), [""]);
+    let world = lock(&run.world);
+    let node = &world.nodes["n"];
+    assert!(node.units.values().all(|unit| !unit.active && unit.devices.is_empty()), "{:?}", node.units);
+    assert!(node.commands["c"].devices.is_empty() && world.ledger.is_empty());
+}
+
+#[test]
 fn a_layout_is_left_as_it_is_where_the_policy_says_so() {
     let run = moving("[failure]\nrollback = false\n");
     once(&run, "create_gi_at", 1, Fate::Fails("INSUFFICIENT_RESOURCES".to_owned()));
