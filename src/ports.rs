@@ -206,9 +206,10 @@ pub trait Host {
     async fn units(&self, names: &BTreeSet<String>) -> Port<BTreeMap<String, UnitState>>;
     /// Workloads that commands drain and resume, with the UUIDs that each was given and still holds.
     async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>>;
-    /// Stops a unit and waits until it is inactive.
-    async fn stop_unit(&self, unit: &str) -> Port<()>;
-    /// Gives a unit its UUIDs (`env=uuid,uuid`), starts it and waits until it is active.
+    /// Stops a unit and waits until it is inactive. It is refused where others than these would be stopped with it.
+    async fn stop_unit(&self, unit: &str, with: &[String]) -> Port<()>;
+    /// Gives a unit its UUIDs (`env=uuid,uuid`), starts it and waits until it is active. Without UUIDs what it was given is
+    /// taken from it, without `env` nothing is.
     async fn start_unit(&self, unit: &str, env: &str, uuids: &[String]) -> Port<()>;
     /// Runs a command; its exit status.
     async fn run(&self, call: CommandCall<'_>) -> Port<i32>;

@@ -263,7 +263,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             cluster.set_clients_paused(self.node, Some(plan)).await?;
         }
         for unit in units {
-            self.host.stop_unit(unit).await?;
+            self.host.stop_unit(unit, units).await?;
         }
         for name in commands {
             let status = self.client(clients, name, CommandPhase::Pause).await?;
@@ -340,7 +340,7 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             StepKind::RefreshClients => self.cluster()?.restart_clients(self.node).await?,
             StepKind::RefreshDevices { files } => self.host.refresh_devices(files).await?,
             StepKind::EvictPod { .. } => return self.remove(kind, false).await,
-            StepKind::StopUnit { unit } => self.host.stop_unit(unit).await?,
+            StepKind::StopUnit { unit } => self.host.stop_unit(unit, &[]).await?,
             StepKind::StartUnit { unit, env, slots } => {
                 self.host.start_unit(unit, env, &self.uuids(slots)?).await?;
             }

@@ -11,6 +11,24 @@ use crate::ports::{Port, PortError};
 const FILE: &str = "50-sectile.conf";
 /// Without that ending systemd does not read it.
 const NEW: &str = ".50-sectile.new";
+/// What the unit may still run with, beside it.
+const BEFORE: &str = ".50-sectile.before";
+
+/// What a unit may still run with though it has another drop-in by now: its processes keep what they were started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Its devices until then.
+    pub(super) devices: BTreeSet<String>,
+    /// The start that was its last when systemd had read the new drop-in; `None`: it may not have read it yet.
+    pub(super) start: Option<String>,
+}
+
+impl Before {
+    /// Whether a unit of that start may still run with what was there before.
+    pub(super) fn holds(&self, start: &str) -> bool {
+        self.start.as_ref().is_none_or(|last| last == start)
+    }
+}
 
 /// The folder in which systemd finds what lasts until the next boot: `/run/systemd/system`.
 #[derive(Clone, Debug)]
@@ -62,6 +80,54 @@ impl DropIns {
         };
         write().map_err(|error| failed("write", &path, &error))
     }
+
+    /// Takes a unit's away.
+    pub(super) fn remove(&self, unit: &str) -> Port<()> {
+        let path = self.path(unit).join(FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The variable that a unit's sets, `NAME=VALUE`.
+    pub(super) fn assignment(&self, unit: &str) -> Port<Option<String>> {
+        let text = self.read(&self.path(unit).join(FILE))?;
+        let lines = text.iter().flat_map(|text| text.lines());
+        let quoted = lines.filter_map(|line| line.strip_prefix("Environment=\"")?.strip_suffix('"')).next();
+        Ok(quoted.map(unquoted))
+    }
+
+    /// What a unit may still run with; `None`: it runs with what systemd tells.
+    pub(super) fn before(&self, unit: &str) -> Port<Option<Before>> {
+        let text = self.read(&self.path(unit).join(BEFORE))?;
+        Ok(text.map(|text| {
+            let mut words = text.lines();
+            let start = words.next().filter(|start| *start != "?").map(str::to_owned);
+            Before { devices: words.map(str::to_owned).collect(), start }
+        }))
+    }
+
+    /// Notes what a unit may still run with.
+    pub(super) fn note(&self, unit: &str, before: &Before) -> Port<()> {
+        let folder = self.path(unit);
+        let (new, path) = (folder.join(NEW), folder.join(BEFORE));
+        let lines = before.start.iter().map(String::as_str).chain(before.start.is_none().then_some("?"));
+        let lines: Vec<&str> = lines.chain(before.devices.iter().map(String::as_str)).collect();
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&folder)?;
+            fs::write(&new, lines.join("\n"))?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(|error| failed("write", &path, &error))
+    }
+
+    fn read(&self, path: &Path) -> Port<Option<String>> {
+        match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(|error| failed("read", path, &error)),
+        }
+    }
 }
 
 /// The drop-in that sets a variable, `NAME=VALUE`.
@@ -76,6 +142,17 @@ fn text(assignment: &str) -> String {
         }
     }
     format!("# Written by sectile: the MIG devices of this unit.\n[Service]\nEnvironment=\"{quoted}\"\n")
+}
+
+/// The assignment that was quoted so.
+fn unquoted(quoted: &str) -> String {
+    let mut assignment = String::with_capacity(quoted.len());
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        // The first of two says what the second means.
+        assignment.extend(if matches!(c, '%' | '\\') { chars.next() } else { Some(c) });
+    }
+    assignment
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> PortError {
@@ -106,11 +183,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_unit_may_still_run_with_is_told_until_it_is_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let drop_ins = DropIns::new(folder.path().to_owned());
+        assert_eq!(drop_ins.before("e.service").unwrap(), None);
+        let devices = BTreeSet::from(["MIG-1".to_owned(), "MIG-2".to_owned()]);
+        for start in [None, Some(String::new()), Some("ab12".to_owned())] {
+            for devices in [devices.clone(), BTreeSet::new()] {
+                let before = Before { devices, start: start.clone() };
+                drop_ins.note("e.service", &before).unwrap();
+                assert_eq!(drop_ins.before("e.service").unwrap(), Some(before.clone()));
+                assert_eq!(
+                    (before.holds("ab12"), before.holds("cd34")),
+                    (start != Some(String::new()), start.is_none())
+                );
+            }
+        }
+        assert!(drop_ins.units().unwrap().is_empty(), "it is no drop-in");
+    }
+
+    #[test]
     fn nothing_in_a_value_is_systemds_to_read() {
         let line = |assignment: &str| text(assignment).lines().last().unwrap().to_owned();
         assert_eq!(line("A=%h \"b\" \\x"), "Environment=\"A=%%h \\\"b\\\" \\\\x\"");
         let folder = tempfile::tempdir().unwrap();
         let drop_ins = DropIns::new(folder.path().to_owned());
+        drop_ins.write("f.service", "A=%h \"b\" \\x").unwrap();
+        assert_eq!(drop_ins.assignment("f.service").unwrap().unwrap(), "A=%h \"b\" \\x");
+        drop_ins.remove("f.service").unwrap();
+        drop_ins.remove("f.service").unwrap();
+        assert_eq!(drop_ins.assignment("f.service").unwrap(), None);
         assert!(drop_ins.write("e.service", "A=b\nExecStart=/bin/sh").is_err());
         assert!(drop_ins.units().unwrap().is_empty());
     }

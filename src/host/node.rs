@@ -82,15 +82,21 @@ impl Host for NodeHost {
         self.given.all()
     }
 
-    async fn stop_unit(&self, unit: &str) -> Port<()> {
+    async fn stop_unit(&self, unit: &str, with: &[String]) -> Port<()> {
         self.unit(unit)?;
-        self.systemd.stop(unit).await
+        self.systemd.stop(unit, with).await
     }
 
     async fn start_unit(&self, unit: &str, env: &str, uuids: &[String]) -> Port<()> {
         self.unit(unit)?;
-        let assignment = format!("{env}={}", uuids.join(","));
-        self.systemd.start(unit, Some(assignment.as_str()).filter(|_| !env.is_empty())).await
+        if env.is_empty() {
+            return self.systemd.start(unit, None).await;
+        }
+        if uuids.is_empty() {
+            self.systemd.take_back(unit).await?;
+            return self.systemd.start(unit, None).await;
+        }
+        self.systemd.start(unit, Some(&format!("{env}={}", uuids.join(",")))).await
     }
 
     async fn run(&self, call: CommandCall<'_>) -> Port<i32> {

@@ -10,7 +10,7 @@ use zbus::{Fd, OwnedObjectPath, OwnedVariant, Variant};
 
 use super::bus::{Bus, read};
 use super::command::{Command, Ended, Heard};
-use super::dropin::DropIns;
+use super::dropin::{Before, DropIns};
 use crate::model::observed::UnitState;
 use crate::ports::{Port, PortError};
 
@@ -28,6 +28,8 @@ const NOT_RUN: i32 = 203;
 const KILL_US: u64 = 5_000_000;
 /// There is no such unit, and can be none.
 const NONE: [&str; 2] = ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.InvalidArgs"];
+/// What a unit's stop is passed on to (systemd.unit(5), "Mapping of unit properties to their inverses").
+const TAKES: [&str; 5] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
 /// A unit's name is not longer than 255 bytes (systemd.unit(5)).
 const LONGEST: usize = 100;
 
@@ -49,8 +51,10 @@ struct Look {
     active: String,
     /// The finer state: `running`, `exited`, `auto-restart`, …
     sub: String,
-    /// One start of it.
-    invocation: Vec<u8>,
+    /// One start of it, in hexadecimal.
+    start: String,
+    /// Units that systemd stops with it.
+    takes: BTreeSet<String>,
     /// Variables of its settings.
     environment: Vec<String>,
     /// How it ended last: `success`, `exit-code`, …
@@ -76,12 +80,21 @@ impl Look {
     }
 
     /// UUIDs in any of its variables: of a unit that somebody gave its devices by other means, too.
-    fn devices(&self) -> Vec<String> {
-        let values = self.environment.iter().filter_map(|line| line.split_once('=')).map(|(_, value)| value);
-        let words = values.flat_map(|value| value.split(',')).map(str::trim);
-        let devices = words.filter(|word| word.starts_with("MIG-") || word.starts_with("GPU-")).map(str::to_owned);
-        devices.collect::<BTreeSet<_>>().into_iter().collect()
+    fn devices(&self) -> BTreeSet<String> {
+        devices(&self.environment)
     }
+
+    /// Whether it has a variable.
+    fn has(&self, assignment: &str) -> bool {
+        self.environment.iter().any(|line| line == assignment)
+    }
+}
+
+/// UUIDs in the values of variables.
+fn devices<'a>(assignments: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+    let values = assignments.into_iter().filter_map(|line| line.split_once('=')).map(|(_, value)| value);
+    let words = values.flat_map(|value| value.split(',')).map(str::trim);
+    words.filter(|word| word.starts_with("MIG-") || word.starts_with("GPU-")).map(str::to_owned).collect()
 }
 
 impl Systemd {
@@ -103,14 +116,54 @@ impl Systemd {
         let mut units = BTreeMap::new();
         for unit in names.collect::<BTreeSet<_>>() {
             let Some(look) = self.look(&unit).await? else { continue };
-            let active = look.is_up();
-            let (devices, processes) = match active {
-                true => (look.devices(), self.processes(&unit).await?),
-                false => Default::default(),
-            };
-            units.insert(unit, UnitState { active, devices, processes });
+            let mut state = UnitState { active: look.is_up(), ..UnitState::default() };
+            if state.active {
+                let before = self.before(&unit, &look)?;
+                state.stale = before.is_some();
+                // What it is given lasts, whatever else gave it another value since its start.
+                let held = look.devices().into_iter().chain(devices(&self.drop_ins.assignment(&unit)?));
+                let held: BTreeSet<String> = held.chain(before.unwrap_or_default().devices).collect();
+                state.devices = held.into_iter().collect();
+                state.processes = self.processes(&unit).await?;
+                state.takes = self.takes(&unit, &look).await?;
+            }
+            units.insert(unit, state);
         }
         Ok(units)
+    }
+
+    /// What a unit may still run with; `None`: it was started after systemd read what it was given last.
+    fn before(&self, unit: &str, look: &Look) -> Port<Option<Before>> {
+        Ok(self.drop_ins.before(unit)?.filter(|before| before.holds(&look.start)))
+    }
+
+    /// Units that run and that systemd stops with this one, however many others lie between.
+    async fn takes(&self, unit: &str, look: &Look) -> Port<BTreeSet<String>> {
+        let (mut seen, mut running) = (BTreeSet::from([unit.to_owned()]), BTreeSet::new());
+        let mut left: Vec<String> = look.takes.iter().cloned().collect();
+        while let Some(next) = left.pop() {
+            if !seen.insert(next.clone()) {
+                continue;
+            }
+            let Some(look) = self.look(&next).await? else { continue };
+            left.extend(look.takes.iter().cloned());
+            running.extend(look.is_up().then_some(next));
+        }
+        Ok(running)
+    }
+
+    /// Refuses what would stop others than these, too.
+    async fn alone(&self, unit: &str, look: &Look, with: &[String]) -> Port<()> {
+        let takes = self.takes(unit, look).await?;
+        let others: Vec<&str> = takes.iter().filter(|other| !with.contains(other)).map(String::as_str).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{unit} was not stopped, since systemd would stop {} with it, of which the tree does not speak",
+            others.join(", ")
+        );
+        Err(PortError { transient: false, code: "others stop with it".to_owned(), message })
     }
 
     /// A unit; `None`: there is none.
@@ -147,7 +200,12 @@ impl Systemd {
             exists: loaded != "not-found",
             active,
             sub: text(&of_unit, "SubState"),
-            invocation: get(&of_unit, "InvocationID").unwrap_or_default(),
+            start: get::<Vec<u8>>(&of_unit, "InvocationID")
+                .iter()
+                .flatten()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            takes: TAKES.iter().flat_map(|key| get::<Vec<String>>(&of_unit, key)).flatten().collect(),
             environment: get(&of_service, "Environment").unwrap_or_default(),
             result: text(&of_service, "Result"),
             status: get(&of_service, "ExecMainStatus").unwrap_or_default(),
@@ -166,15 +224,22 @@ impl Systemd {
         Ok(all.into_iter().map(|(_, pid, _)| pid).collect())
     }
 
-    /// Stops a unit and waits until it is inactive.
-    pub(super) async fn stop(&self, unit: &str) -> Port<()> {
+    /// Stops a unit, unless others than these would stop with it, and waits until it is inactive. It is given no device any
+    /// more: whoever starts it by hand must not find those of others.
+    pub(super) async fn stop(&self, unit: &str, with: &[String]) -> Port<()> {
         let what = format!("systemd did not stop {unit}");
-        if !self.look(unit).await?.is_some_and(|look| look.is_up()) {
-            return Ok(());
+        let Some(before) = self.look(unit).await? else { return Ok(()) };
+        if before.is_up() {
+            self.alone(unit, &before, with).await?;
+            let ended = self.bus.job("StopUnit", &(unit, "replace"), &what).await?;
+            done(ended.as_deref(), &what, String::new)?;
         }
-        let ended = self.bus.job("StopUnit", &(unit, "replace"), &what).await?;
-        done(ended.as_deref(), &what, String::new)?;
-        match self.look(unit).await? {
+        let given = self.drop_ins.assignment(unit)?.filter(|given| !devices([given]).is_empty());
+        let after = match given.as_ref().and_then(|given| given.split_once('=')) {
+            Some((name, _)) => self.give(unit, &before, Some(&format!("{name}="))).await?,
+            None => self.look(unit).await?,
+        };
+        match after {
             Some(look) if look.is_up() => Err(PortError {
                 transient: true,
                 code: format!("it is {} ({})", look.active, look.sub),
@@ -184,30 +249,64 @@ impl Systemd {
         }
     }
 
+    /// Takes what a unit was given: from its next start on it is as it was before.
+    pub(super) async fn take_back(&self, unit: &str) -> Port<()> {
+        if let (Some(_), Some(before)) = (self.drop_ins.assignment(unit)?, self.look(unit).await?) {
+            self.give(unit, &before, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets what a unit is started with from now on, or (`None`) no longer, and has systemd read it; the unit then. What it
+    /// may run with until its next start is noted first.
+    async fn give(&self, unit: &str, before: &Look, assignment: Option<&str>) -> Port<Option<Look>> {
+        let still = self.before(unit, before)?.unwrap_or_default().devices;
+        let given = devices(&self.drop_ins.assignment(unit)?);
+        let held = before.devices().into_iter().chain(given).chain(still).collect();
+        let mut note = Before { devices: held, start: None };
+        self.drop_ins.note(unit, &note)?;
+        match assignment {
+            Some(assignment) => self.drop_ins.write(unit, assignment)?,
+            None => self.drop_ins.remove(unit)?,
+        }
+        self.bus.call("Reload", &(), "systemd did not read its units anew").await?;
+        let after = self.look(unit).await?;
+        note.start = after.as_ref().map(|look| look.start.clone());
+        self.drop_ins.note(unit, &note)?;
+        Ok(after)
+    }
+
     /// Gives a unit a variable (`NAME=VALUE`), starts it, and waits until it is active and stays so. `None`: it is only
     /// started.
     pub(super) async fn start(&self, unit: &str, assignment: Option<&str>) -> Port<()> {
         let what = format!("systemd did not start {unit}");
-        let before = self.look(unit).await?.ok_or_else(|| PortError {
+        let gone = || PortError {
             transient: false,
             code: "org.freedesktop.systemd1.NoSuchUnit".to_owned(),
             message: format!("{what}: there is no such unit"),
-        })?;
+        };
+        let before = self.look(unit).await?.ok_or_else(gone)?;
         let mut verb = "StartUnit";
-        let has_it = |assignment: &str| before.is_up() && before.environment.iter().any(|line| line == assignment);
+        let is_stale = self.before(unit, &before)?.is_some();
         // Where an earlier try was not heard of to its end, it may run with what it is to have.
+        let has_it = |assignment: &&str| before.is_up() && !is_stale && before.has(assignment);
         if let Some(assignment) = assignment.filter(|assignment| !has_it(assignment)) {
-            self.drop_ins.write(unit, assignment)?;
-            self.bus.call("Reload", &(), "systemd did not read its units anew").await?;
+            let after = self.give(unit, &before, Some(assignment)).await?.ok_or_else(gone)?;
+            if !after.has(assignment) {
+                let name = assignment.split_once('=').map_or(assignment, |(name, _)| name);
+                let message = format!("{what}: something else of it sets {name}, which `systemctl cat {unit}` shows");
+                return Err(PortError { transient: false, code: "not given".to_owned(), message });
+            }
             // Somebody else started it, with what it had before.
-            if before.is_up() {
+            if before.is_up() || after.is_up() {
+                self.alone(unit, &after, &[]).await?;
                 verb = "RestartUnit";
             }
         }
         let started = self.begin(verb, unit, &what).await;
         if assignment.is_some() && started.as_ref().is_err_and(|error| !error.transient) {
             // It must not be started again and again on instances that may be others' by then.
-            let _ = self.stop(unit).await;
+            let _ = self.stop(unit, &[]).await;
         }
         started
     }
@@ -236,7 +335,7 @@ impl Systemd {
                 "inactive" | "failed" => return failed(look.end()),
                 other => return failed(format!("it is {other} ({}) after its start; {}", look.sub, look.end())),
             }
-            if *first.get_or_insert_with(|| look.invocation.clone()) != look.invocation {
+            if *first.get_or_insert_with(|| look.start.clone()) != look.start {
                 return failed("it ends and is started again and again".to_owned());
             }
             if tokio::time::Instant::now() >= until {

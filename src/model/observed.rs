@@ -265,6 +265,12 @@ pub struct UnitState {
     pub active: bool,
     /// UUIDs of the MIG devices that it was given.
     pub devices: Vec<String>,
+    /// Whether it was started before it was given the last of them, so that it may hold others than it should.
+    #[serde(default)]
+    pub stale: bool,
+    /// Units that run, and that systemd stops with it.
+    #[serde(default)]
+    pub takes: BTreeSet<String>,
     /// Its processes, so that those on a GPU are known for its own; only until who uses what is told.
     #[serde(skip)]
     pub processes: BTreeSet<u32>,

@@ -248,6 +248,8 @@ closed_list! {
         NoSuchTarget = "no-such-target",
         /// A unit or command that the node's own settings don't allow to be touched (`[host]`).
         NotAllowed = "not-allowed",
+        /// A unit with which systemd would stop others, of which the tree does not speak.
+        StopsOthers = "stops-others",
         /// The node, or a binding's workload, could not be observed.
         Unobserved = "unobserved",
         /// The node's GPUs are not those that were accepted, and the entry may mean another one than it did.

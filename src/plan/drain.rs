@@ -132,6 +132,16 @@ impl<'a> Court<'a> {
                 ),
             },
             User::Unit(unit) => match self.unit(unit) {
+                Some(_) if self.node.units.get(unit).is_some_and(|state| !state.takes.is_empty()) => {
+                    let takes = self.node.units.get(unit).into_iter().flat_map(|state| &state.takes);
+                    let takes: Vec<&str> = takes.map(String::as_str).collect();
+                    no(
+                        BlockCode::StopsOthers,
+                        user,
+                        &format!("it would be stopped, and systemd would stop {} with it", takes.join(", ")),
+                        "let those say Wants= in the place of Requires=, BindsTo= or PartOf=, or stop them",
+                    )
+                }
                 Some(binding) => Ruling::Move(format!("bound by {}", binding.source)),
                 None => no(
                     BlockCode::UnboundUser,

@@ -8,6 +8,7 @@ use crate::model::observed::Scope;
 use crate::model::plan::{Block, BlockCode, Step};
 use crate::model::{Allowed, Desired, DesiredNode, ObservedNode, Target};
 
+use super::movers::Mover;
 use super::target::GpuTarget;
 
 /// Fewer bindings than this are too few to speak of most of them.
@@ -93,6 +94,35 @@ pub fn permit(desired: &mut Desired, allowed: &Allowed) {
         }
         node.blocked.extend(blocks);
     }
+}
+
+/// Clients that can't be paused, where they would be: systemd would stop others with them, which nobody resumes.
+pub(super) fn company(
+    desired: &DesiredNode,
+    node: &ObservedNode,
+    targets: &[GpuTarget<'_>],
+    movers: &[Mover],
+) -> Vec<Block> {
+    let clients = || desired.policy.iter().flat_map(|policy| &policy.clients.systemd);
+    let changes = |target: &GpuTarget<'_>| {
+        target.chosen.as_ref().is_some_and(|c| !c.destroy.is_empty() || c.mode != target.gpu.mig.current)
+    };
+    if movers.is_empty() && !targets.iter().any(changes) {
+        return Vec::new();
+    }
+    let blocks = clients().filter_map(|unit| {
+        let takes = node.units.get(unit).into_iter().flat_map(|state| &state.takes);
+        // Whoever does not run is not paused, nor resumed.
+        let paused = |unit: &String| clients().any(|c| c == unit) && node.units.get(unit).is_some_and(|s| s.active);
+        let others: Vec<&str> = takes.filter(|other| !paused(other)).map(String::as_str).collect();
+        (!others.is_empty()).then(|| Block {
+            code: BlockCode::StopsOthers,
+            message: format!("it would be paused, and systemd would stop {} with it", others.join(", ")),
+            object: format!("unit {unit}"),
+            hint: "list those in clients.systemd, too, or let them say Wants= in the place of Requires=".to_owned(),
+        })
+    });
+    blocks.collect()
 }
 
 /// Leaves the GPUs of held entries alone: what such an entry wants of them is not known. Where none is held, a GPU that is

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Binding, DesiredNode, Target};
-use crate::model::observed::{Budget, GpuInstance, Known, MigStrategy, ObservedNode, PodPhase, User};
+use crate::model::observed::{Budget, GpuInstance, Known, MigStrategy, ObservedNode, PodPhase, UnitState, User};
 use crate::model::plan::{Block, BlockCode, DisruptionKind, SlotRef};
 use crate::model::profile::ProfileName;
 
@@ -77,14 +77,16 @@ pub fn bound(desired: &DesiredNode) -> impl Iterator<Item = (User, &Binding)> {
     })
 }
 
-/// Units and commands that hold something else than their binding says: they are moved whatever becomes of the GPUs.
+/// Units and commands that hold something else than their binding says, or may: they are moved whatever becomes of the GPUs.
 pub fn misplaced(desired: &DesiredNode, node: &ObservedNode) -> BTreeSet<User> {
     let all = bound(desired).filter(|(user, binding)| {
         let held = holdings(node, user);
-        let active = matches!(user, User::Unit(unit) if node.units.get(unit).is_some_and(|u| u.active));
+        let unit =
+            |which: fn(&UnitState) -> bool| matches!(user, User::Unit(name) if node.units.get(name).is_some_and(which));
+        let (active, stale) = (unit(|unit| unit.active), unit(|unit| unit.stale));
         let right = held.iter().filter(|(g, i)| is(node, *g, *i, node.meant(binding.profile))).count();
         let misplaced = right != held.len() || u32::try_from(right).unwrap_or(u32::MAX) != binding.per_replica;
-        misplaced && (active || !held.is_empty())
+        stale || misplaced && (active || !held.is_empty())
     });
     all.map(|(user, _)| user).collect()
 }

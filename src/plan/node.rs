@@ -126,6 +126,7 @@ pub fn plan(prepared: Prepared<'_>, observed: &Observed, promises: &mut Promises
     // Beside another writer, or where nobody could hand the instances out, nothing is changed at all.
     let writer = if desired.layout.is_some() { writers::found(desired.policy.as_deref(), node) } else { Writer::None };
     blocked.extend(alone(desired, node, &writer));
+    blocked.extend(guards::company(desired, node, &targets, &movers));
     // What the tree wants of too few GPUs is told below.
     let whole = desired.layout.is_some() && node_blocks.is_empty();
     blocked.extend(whole.then(|| single::block(desired, node, &targets)).flatten());

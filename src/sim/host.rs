@@ -41,7 +41,7 @@ impl Host for SimHost {
         let state = |unit: &super::world::SimUnit| UnitState {
             active: unit.active,
             devices: unit.devices.clone(),
-            processes: BTreeSet::new(),
+            ..UnitState::default()
         };
         Ok(units.map(|(name, unit)| (name.clone(), state(unit))).collect())
     }
@@ -52,7 +52,7 @@ impl Host for SimHost {
         Ok(commands.iter().map(|(name, command)| (name.clone(), command.devices.clone())).collect())
     }
 
-    async fn stop_unit(&self, unit: &str) -> Port<()> {
+    async fn stop_unit(&self, unit: &str, _with: &[String]) -> Port<()> {
         let stop_ms = {
             let mut world = lock(&self.world);
             let stop_ms = world.latency_ms("unit", UNIT_MS);

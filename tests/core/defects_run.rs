@@ -73,8 +73,8 @@ impl Host for Meddled<SimHost> {
     async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>> {
         self.call("commands", self.inner.commands()).await
     }
-    async fn stop_unit(&self, unit: &str) -> Port<()> {
-        self.call("stop_unit", self.inner.stop_unit(unit)).await
+    async fn stop_unit(&self, unit: &str, with: &[String]) -> Port<()> {
+        self.call("stop_unit", self.inner.stop_unit(unit, with)).await
     }
     async fn start_unit(&self, unit: &str, env: &str, uuids: &[String]) -> Port<()> {
         self.call("start_unit", self.inner.start_unit(unit, env, uuids)).await

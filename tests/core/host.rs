@@ -34,9 +34,9 @@ fn a_unit_stops_and_starts_in_a_second_with_what_it_is_given() {
     assert!(units["e.service"].active);
     assert_eq!(units["e.service"].devices, [uuid(&host, 0)]);
     let begin = lock(&host.world).clock_ms;
-    ready(host.stop_unit("e.service")).unwrap();
-    ready(host.stop_unit("e.service")).unwrap();
-    ready(host.stop_unit("unknown.service")).unwrap();
+    ready(host.stop_unit("e.service", &[])).unwrap();
+    ready(host.stop_unit("e.service", &[])).unwrap();
+    ready(host.stop_unit("unknown.service", &[])).unwrap();
     assert_eq!(lock(&host.world).clock_ms - begin, 1_000, "what is inactive takes no time to stop");
     let stopped = ready(host.units(&names)).unwrap()["e.service"].clone();
     assert!(!stopped.active && stopped.devices.is_empty());

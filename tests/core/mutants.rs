@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use sectile::model::observed::Suspension;
+use sectile::model::observed::{Suspension, UnitState};
 use sectile::model::plan::{Block, BlockCode, Guard, Scope};
 use sectile::model::{Desired, NodePlan, Observed, Plan, Step, StepKind};
 use sectile::plan::check::{Invariant, Violation, check};
 use sectile::plan::{guards, report, window};
 use sectile::sim::lock;
 
+use super::defects::{bare, layout, unit};
 use super::fleets::Run;
 use super::random::{Tape, draw};
 
@@ -404,6 +405,34 @@ fn a_plan_that_moves_a_pod_to_where_it_may_not_run_is_caught() {
     };
     assert!(seen_otherwise(WHOLE, barred("n")).contains(&Invariant::Verdicts));
     assert_eq!(seen_otherwise(WHOLE, barred("another")), BTreeSet::new());
+}
+
+#[test]
+fn a_plan_that_stops_others_with_a_unit_is_caught() {
+    let layout = layout("n", &["7g.80gb", "1g.10gb"]) + &unit("u", "1g.10gb");
+    let policy = "[clients]\nsystemd = [\"c.service\", \"d.service\"]\n";
+    let scene = super::defects::run(&bare("n", &["0:1g.10gb:unit:u.service", ""]), &[layout], policy);
+    let (_, mut observed, _) = scene.plan();
+    let units = |observed: &mut Observed| observed.nodes.get_mut("n").unwrap().units.clone();
+    let mut all = units(&mut observed);
+    for client in ["c.service", "d.service"] {
+        all.insert(client.to_owned(), UnitState { active: true, ..UnitState::default() });
+    }
+    observed.nodes.get_mut("n").unwrap().units = all;
+    let desired = scene.resolve(&observed);
+    let plan = sectile::plan::plan(&desired, &observed, jiff::Timestamp::UNIX_EPOCH);
+    assert!(!plan.nodes[0].steps.is_empty() && found(&desired, &observed, &plan).is_empty());
+    for (unit, other, caught) in [
+        ("u.service", "web.service", true),
+        ("u.service", "c.service", true),
+        ("c.service", "u.service", true),
+        ("c.service", "d.service", false),
+    ] {
+        let mut seen = observed.clone();
+        let state = seen.nodes.get_mut("n").unwrap().units.get_mut(unit).unwrap();
+        state.takes.insert(other.to_owned());
+        assert_eq!(found(&desired, &seen, &plan).contains(&Invariant::Held), caught, "{unit} takes {other}");
+    }
 }
 
 #[test]

@@ -37,9 +37,9 @@ impl Host for Watched {
     async fn commands(&self) -> Port<BTreeMap<String, Vec<String>>> {
         self.inner.commands().await
     }
-    async fn stop_unit(&self, unit: &str) -> Port<()> {
+    async fn stop_unit(&self, unit: &str, with: &[String]) -> Port<()> {
         self.ran.borrow_mut().push(format!("stop {unit}"));
-        self.inner.stop_unit(unit).await
+        self.inner.stop_unit(unit, with).await
     }
     async fn start_unit(&self, unit: &str, env: &str, uuids: &[String]) -> Port<()> {
         self.ran.borrow_mut().push(format!("start {unit}"));

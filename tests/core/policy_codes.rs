@@ -5,7 +5,7 @@ use sectile::execute::Rollback;
 use sectile::execute::carry::hold;
 use sectile::execute::journal::Failure;
 use sectile::model::memory::TakenUp;
-use sectile::model::observed::{Known, Seated, Suspension};
+use sectile::model::observed::{Known, Seated, Suspension, UnitState};
 use sectile::model::plan::BlockCode;
 use sectile::model::{Allowed, Block, Desired, Digest, Observed, Plan};
 use sectile::plan::{self, guards};
@@ -143,6 +143,37 @@ fn scenario(code: BlockCode) -> Option<Plan> {
             let (mut desired, observed, _) = mover().under("[clients]\nsystemd = [\"u.service\"]\n").plan();
             guards::permit(&mut desired, &Allowed::default());
             planned(&desired, &observed)
+        }
+        "stops-others" => {
+            let takes = |unit: &'static str, others: &'static [&str]| {
+                move |observed: &mut Observed| {
+                    let units = &mut observed.nodes.get_mut("n").unwrap().units;
+                    let takes = others.iter().map(|other| (*other).to_owned()).collect();
+                    let state = UnitState { active: true, takes, ..units.remove(unit).unwrap_or_default() };
+                    units.insert(unit.to_owned(), state);
+                }
+            };
+            // Those that are paused together may stop together.
+            let paused = "[clients]\nsystemd = [\"a.service\", \"b.service\"]\n";
+            let run = mover().under(paused);
+            let both = |others| {
+                move |observed: &mut Observed| {
+                    [takes("a.service", others), takes("b.service", &[])].iter().for_each(|take| take(observed))
+                }
+            };
+            assert!(!bent(&run, both(&["b.service"])).nodes[0].steps.is_empty());
+            assert!(bent(&run, takes("a.service", &["b.service"])).nodes[0].steps.is_empty());
+            let refused = bent(&run, both(&["b.service", "web.service"]));
+            let told = |plan: &Plan| plan.nodes[0].blocked.iter().any(|block| block.message.contains("web.service"));
+            assert!(told(&refused) && refused.nodes[0].steps.is_empty());
+            // Where nothing is paused, it is nobody's concern.
+            assert_eq!(bent(&mover().under(""), takes("a.service", &["web.service"])).nodes[0].blocked, []);
+            let layout = layout("n", &["7g.80gb", "1g.10gb"]) + &unit("u", "1g.10gb");
+            let run = super::defects::run(&node("n", &["0:1g.10gb:unit:u.service", ""]), &[layout], "");
+            assert!(!bent(&run, |_| {}).nodes[0].steps.is_empty());
+            let refused = bent(&run, takes("u.service", &["web.service"]));
+            assert!(told(&refused) && !refused.nodes[0].steps.iter().any(|step| step.kind.word() == "stop_unit"));
+            refused
         }
         "unobserved" => {
             let (desired, mut observed, _) = mover().under("").plan();

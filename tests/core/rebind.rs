@@ -3,7 +3,7 @@
 use sectile::model::plan::{BlockCode, NodeState};
 use sectile::model::{Plan, StepKind};
 
-use crate::defects::{layout, managed, node, run, words};
+use crate::defects::{bare, layout, managed, node, run, unit, words};
 use crate::ready::workload;
 
 fn only(plan: &Plan) -> &sectile::model::NodePlan {
@@ -74,4 +74,16 @@ fn a_workload_that_claims_what_its_binding_says_was_waited_for_for_ever() {
     let plan = sectile::plan::plan(&desired, &observed, "2026-01-01T00:00:00Z".parse().unwrap());
     assert_eq!((only(&plan).waiting.len(), only(&plan).blocked.len()), (0, 0), "{:?}", only(&plan).waiting);
     assert!(words(only(&plan)).contains(&"evict_pod"));
+}
+
+#[test]
+fn a_unit_that_still_ran_with_what_it_had_before_was_taken_for_right() {
+    let fleet = bare("n", &["0:1g.10gb:unit:u.service 1:1g.10gb"]);
+    let scene = run(&fleet, &[layout("n", &["1g.10gb 1g.10gb"]) + &unit("u", "1g.10gb")], "");
+    let (desired, mut observed, plan) = scene.plan();
+    assert_eq!(words(only(&plan)), [""; 0]);
+    observed.nodes.get_mut("n").unwrap().units.get_mut("u.service").unwrap().stale = true;
+    let plan = sectile::plan::plan(&desired, &observed, "2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(words(only(&plan)), ["stop_unit", "start_unit"]);
+    assert_eq!(sectile::plan::check::check(&desired, &observed, &plan), []);
 }

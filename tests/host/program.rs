@@ -186,6 +186,7 @@ fn a_unit_and_a_command_are_given_instances_and_moved_when_these_go() {
         about_units,
         [
             "StopUnit embedder.service",
+            "Reload",
             "StopUnit dcgm.service",
             "StartUnit dcgm.service",
             "Reload",

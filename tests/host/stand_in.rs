@@ -54,6 +54,11 @@ pub(crate) struct Unit {
     pub(crate) sub: String,
     /// As it was read last.
     pub(crate) environment: Vec<String>,
+    /// What others set: in the unit itself, and in a drop-in that is read after all others.
+    pub(crate) own: Vec<String>,
+    pub(crate) last: Vec<String>,
+    /// Units that need it (RequiredBy=).
+    pub(crate) needed_by: Vec<String>,
     /// What its process was started with.
     pub(crate) runs_with: Vec<String>,
     pub(crate) processes: Vec<u32>,
@@ -75,6 +80,8 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<String, Unit>,
     /// Calls of the manager, and what they were about.
     pub(crate) calls: Vec<String>,
+    /// It refuses this call.
+    pub(crate) refuses: Option<&'static str>,
     jobs: u32,
     queued: Vec<u32>,
     folder: PathBuf,
@@ -88,6 +95,9 @@ impl World {
             active: "inactive".to_owned(),
             sub: "dead".to_owned(),
             environment: Vec::new(),
+            own: Vec::new(),
+            last: Vec::new(),
+            needed_by: Vec::new(),
             runs_with: Vec::new(),
             processes: Vec::new(),
             result: "success".to_owned(),
@@ -99,14 +109,24 @@ impl World {
         self.units.get_mut(name).unwrap()
     }
 
-    /// Reads the drop-ins.
-    fn reload(&mut self) {
+    /// Reads the drop-ins. Of a variable the last value holds.
+    pub(crate) fn reload(&mut self) {
         for (name, unit) in &mut self.units {
             let file = self.folder.join(format!("system/{name}.d/50-sectile.conf"));
-            let Ok(text) = std::fs::read_to_string(file) else { continue };
+            let text = std::fs::read_to_string(file).unwrap_or_default();
             let lines = text.lines().filter_map(|line| line.strip_prefix("Environment=\"")?.strip_suffix('"'));
-            unit.environment = lines.map(str::to_owned).collect();
+            let all = unit.own.iter().cloned().chain(lines.map(str::to_owned)).chain(unit.last.iter().cloned());
+            let by_name = all.map(|line| (line.split_once('=').unwrap().0.to_owned(), line));
+            unit.environment = by_name.collect::<BTreeMap<_, _>>().into_values().collect();
         }
+    }
+
+    /// Somebody else starts a unit, with what was read last.
+    pub(crate) fn started(&mut self, name: &str) {
+        let unit = self.units.get_mut(name).unwrap();
+        unit.starts += 1;
+        unit.runs_with.clone_from(&unit.environment);
+        unit.is("active", "running");
     }
 }
 
@@ -191,7 +211,9 @@ async fn answer(connection: Connection, message: Message, world: Arc<Mutex<World
     let refuse = async |name: &str, text: &str| {
         let _ = connection.reply_error(&header, format!("org.freedesktop.systemd1.{name}"), &(text,)).await;
     };
+    let refuses = world.lock().unwrap().refuses == Some(member.as_str());
     match member.as_str() {
+        refused if refuses => refuse("AccessDenied", &format!("{refused} is denied")).await,
         "GetAll" => {
             let interface: String = body.deserialize().unwrap();
             let path = header.path().unwrap().to_string();
@@ -284,6 +306,7 @@ fn properties(interface: &str, unit: &mut Unit) -> HashMap<&'static str, Variant
         ("ActiveState", Variant::from(unit.active.clone())),
         ("SubState", Variant::from(unit.sub.clone())),
         ("InvocationID", Variant::from(vec![unit.starts; 16])),
+        ("RequiredBy", Variant::from(unit.needed_by.clone())),
     ])
 }
 

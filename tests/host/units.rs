@@ -70,12 +70,15 @@ async fn a_unit_is_given_its_devices_before_it_starts_and_loses_them_when_it_sto
     // Also where the tree does not name it any more.
     let units = seen(&host, &[]).await;
     assert_eq!((units.len(), &units["e@1.service"].devices), (1, &uuids(&["MIG-1", "MIG-2"])));
-    host.stop_unit("e@1.service").await.unwrap();
+    host.stop_unit("e@1.service", &[]).await.unwrap();
     let state = &seen(&host, &["e@1.service"]).await["e@1.service"];
     assert!(!state.active && state.devices.is_empty());
+    // Whoever starts it by hand finds none.
+    assert!(stand_in.drop_in("e@1.service").unwrap().ends_with("Environment=\"CUDA_VISIBLE_DEVICES=\"\n"));
+    assert_eq!(stand_in.world().units["e@1.service"].environment, ["CUDA_VISIBLE_DEVICES="]);
     // Once more has nothing to do.
-    host.stop_unit("e@1.service").await.unwrap();
-    assert_eq!(calls(&stand_in.world()).len(), 3);
+    host.stop_unit("e@1.service", &[]).await.unwrap();
+    assert_eq!(calls(&stand_in.world()).len(), 4);
 }
 
 #[tokio::test]
@@ -92,7 +95,7 @@ async fn what_a_unit_was_given_by_others_and_what_its_processes_use_is_seen() {
     let units = seen(&host, &["e.service", "absent.service", "e@.service"]).await;
     assert_eq!(units.keys().collect::<Vec<_>>(), ["e.service"]);
     // What is about to end still holds it.
-    let UnitState { active, devices, processes } = &units["e.service"];
+    let UnitState { active, devices, processes, .. } = &units["e.service"];
     assert_eq!((*active, devices, processes), (true, &uuids(&["GPU-8", "MIG-7"]), &BTreeSet::from([4711])));
 }
 
@@ -106,8 +109,8 @@ async fn a_unit_that_is_not_allowed_is_never_touched() {
         for error in [
             host.start_unit("sshd.service", ENV, &[]).await.unwrap_err(),
             host.start_unit("sshd.service", "", &[]).await.unwrap_err(),
-            host.stop_unit("sshd.service").await.unwrap_err(),
-            host.stop_unit("e/../../x.service").await.unwrap_err(),
+            host.stop_unit("sshd.service", &[]).await.unwrap_err(),
+            host.stop_unit("e/../../x.service", &[]).await.unwrap_err(),
         ] {
             assert!(!error.transient && error.code == "not allowed", "{error:?}");
             assert!(error.message.contains("`units` of [host] in /etc/s.toml"), "{error:?}");
@@ -144,7 +147,7 @@ async fn a_unit_that_is_started_again_is_not_stopped() {
     let stand_in = StandIn::start();
     stand_in.world().unit("e.service", Manner::Returns).active = "active".to_owned();
     let host = host(&stand_in, &["e.service"], &[]);
-    let error = host.stop_unit("e.service").await.unwrap_err();
+    let error = host.stop_unit("e.service", &[]).await.unwrap_err();
     assert!(error.transient && error.message.contains("is started again"), "{error:?}");
 }
 
@@ -168,7 +171,8 @@ async fn a_unit_that_somebody_else_started_meanwhile_is_started_anew_with_its_de
     {
         let mut world = stand_in.world();
         let unit = world.unit("e.service", Manner::Well);
-        (unit.active, unit.environment) = ("active".to_owned(), vec![format!("{ENV}=MIG-0")]);
+        (unit.active, unit.own) = ("active".to_owned(), vec![format!("{ENV}=MIG-0")]);
+        world.reload();
     }
     let host = host(&stand_in, &["e.service"], &[]);
     host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
@@ -177,6 +181,147 @@ async fn a_unit_that_somebody_else_started_meanwhile_is_started_anew_with_its_de
     // What runs with the right ones is left alone: an earlier try may not have been heard of to its end.
     host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
     assert_eq!(calls(&stand_in.world())[2..], ["StartUnit e.service"]);
+}
+
+/// A unit that runs with `MIG-0` and was to be given `MIG-1`, by somebody who was cut short: before systemd had read that, or
+/// before the unit was started again.
+async fn cut_short(read: bool) -> (StandIn, NodeHost) {
+    let stand_in = StandIn::start();
+    stand_in.world().unit("e.service", Manner::Well);
+    let host = host(&stand_in, &["e.service"], &[]);
+    host.start_unit("e.service", ENV, &uuids(&["MIG-0"])).await.unwrap();
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-0"])));
+    {
+        let mut world = stand_in.world();
+        world.units.get_mut("e.service").unwrap().manner = Manner::Hangs;
+        world.refuses = (!read).then_some("Reload");
+    }
+    let devices = uuids(&["MIG-1"]);
+    let start = host.start_unit("e.service", ENV, &devices);
+    let cut = tokio::time::timeout(Duration::from_millis(300), start).await;
+    assert_eq!(cut.is_err(), read, "{cut:?}");
+    {
+        let mut world = stand_in.world();
+        world.units.get_mut("e.service").unwrap().manner = Manner::Well;
+        world.refuses = None;
+    }
+    (stand_in, host)
+}
+
+/// Whether the unit may hold others than it should, and what it may hold.
+async fn held(host: &NodeHost) -> (bool, Vec<String>) {
+    let state = &seen(host, &["e.service"]).await["e.service"];
+    (state.stale, state.devices.clone())
+}
+
+#[tokio::test]
+async fn a_unit_that_still_ran_with_what_it_had_before_was_taken_to_hold_what_it_was_given_last() {
+    let (stand_in, host) = cut_short(true).await;
+    {
+        let unit = &stand_in.world().units["e.service"];
+        assert_eq!((&unit.environment[0], &unit.runs_with[0]), (&format!("{ENV}=MIG-1"), &format!("{ENV}=MIG-0")));
+    }
+    assert_eq!(held(&host).await, (true, uuids(&["MIG-0", "MIG-1"])));
+    // It is started again, though systemd tells that it has what it is to have.
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+    assert_eq!(stand_in.world().units["e.service"].runs_with, [format!("{ENV}=MIG-1")]);
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-1"])));
+}
+
+#[tokio::test]
+async fn a_unit_whose_drop_in_was_read_for_somebody_else_was_taken_to_run_with_it() {
+    let (stand_in, host) = cut_short(false).await;
+    assert_eq!(held(&host).await, (true, uuids(&["MIG-0", "MIG-1"])));
+    stand_in.world().reload();
+    assert_eq!(held(&host).await, (true, uuids(&["MIG-0", "MIG-1"])));
+    // Whether a start came before or behind that, nobody can tell.
+    stand_in.world().started("e.service");
+    assert_eq!(held(&host).await, (true, uuids(&["MIG-0", "MIG-1"])));
+    host.stop_unit("e.service", &[]).await.unwrap();
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-1"])));
+}
+
+#[tokio::test]
+async fn a_unit_that_somebody_restarts_behind_a_change_of_its_drop_in_holds_the_new_alone() {
+    let (stand_in, host) = cut_short(true).await;
+    stand_in.world().started("e.service");
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-1"])));
+}
+
+#[tokio::test]
+async fn what_another_drop_in_sets_since_a_unit_started_was_taken_for_what_it_holds() {
+    let stand_in = StandIn::start();
+    stand_in.world().unit("e.service", Manner::Well);
+    let host = host(&stand_in, &["e.service"], &[]);
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+    {
+        let mut world = stand_in.world();
+        world.units.get_mut("e.service").unwrap().last = vec![format!("{ENV}=MIG-9")];
+        world.reload();
+    }
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-1", "MIG-9"])));
+    // And it can't be given any other.
+    let error = host.start_unit("e.service", ENV, &uuids(&["MIG-2"])).await.unwrap_err();
+    assert!(!error.transient && error.message.contains("something else of it sets CUDA_VISIBLE_DEVICES"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_unit_that_was_given_none_is_started_as_it_was_before() {
+    let stand_in = StandIn::start();
+    {
+        let mut world = stand_in.world();
+        world.unit("e.service", Manner::Well).own = vec![format!("{ENV}=0")];
+        world.reload();
+    }
+    let host = host(&stand_in, &["e.service"], &[]);
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+    host.stop_unit("e.service", &[]).await.unwrap();
+    host.start_unit("e.service", ENV, &[]).await.unwrap();
+    assert_eq!(stand_in.drop_in("e.service"), None);
+    assert_eq!(stand_in.world().units["e.service"].runs_with, [format!("{ENV}=0")]);
+}
+
+#[tokio::test]
+async fn whoever_needs_a_unit_was_stopped_with_it() {
+    let stand_in = StandIn::start();
+    {
+        let mut world = stand_in.world();
+        // By way of one that does not run.
+        world.unit("a.service", Manner::Well).needed_by = vec!["b.service".to_owned(), "absent.service".to_owned()];
+        world.unit("b.service", Manner::Well).needed_by = vec!["c.service".to_owned(), "a.service".to_owned()];
+        world.unit("c.service", Manner::Well);
+        world.started("a.service");
+    }
+    let host = host(&stand_in, &["a.service", "b.service", "c.service"], &[]);
+    let takes = async || seen(&host, &["a.service"]).await["a.service"].takes.clone();
+    assert!(takes().await.is_empty());
+    stand_in.world().started("c.service");
+    assert_eq!(takes().await, BTreeSet::from(["c.service".to_owned()]));
+    for refused in [
+        host.stop_unit("a.service", &["a.service".to_owned()]).await,
+        // It would be started anew, and those with it.
+        host.start_unit("a.service", ENV, &uuids(&["MIG-1"])).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert!(!error.transient && error.message.contains("would stop c.service with it"), "{error:?}");
+    }
+    assert_eq!(calls(&stand_in.world()), ["Reload"]);
+    assert_eq!(stand_in.world().units["a.service"].active, "active");
+    // Those that are paused together may stop together.
+    host.stop_unit("a.service", &["a.service".to_owned(), "c.service".to_owned()]).await.unwrap();
+    assert_eq!(stand_in.world().units["a.service"].active, "inactive");
+}
+
+#[tokio::test]
+async fn where_systemd_does_not_tell_a_units_processes_it_was_taken_to_have_none() {
+    let stand_in = StandIn::start();
+    stand_in.world().unit("e.service", Manner::Well);
+    stand_in.world().started("e.service");
+    let host = host(&stand_in, &["e.service"], &[]);
+    stand_in.world().refuses = Some("GetUnitProcesses");
+    let error = host.units(&BTreeSet::from(["e.service".to_owned()])).await.unwrap_err();
+    assert!(error.message.contains("systemd does not tell the processes of e.service"), "{error:?}");
 }
 
 #[tokio::test]

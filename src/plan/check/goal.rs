@@ -185,9 +185,10 @@ fn disruptions(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, end: 
             let switched = sheet.mode != gpu.mig.current;
             destroyed || on(&gpu.users) && (first || switched)
         });
-        // Units and commands also move when they hold something else than they are bound to.
+        // Units and commands also move when they hold something else than they are bound to, or may.
         let bound = matches!(user, User::Unit(_) | User::Command(_));
-        let rebound = bound && !holds_its_own(wanted, seen, user);
+        let stale = matches!(user, User::Unit(unit) if seen.units.get(unit).is_some_and(|state| state.stale));
+        let rebound = bound && (stale || !holds_its_own(wanted, seen, user));
         if !loses && !rebound {
             found.add(Invariant::Verdicts, None, format!("{user} is moved without need"));
         }
@@ -232,12 +233,13 @@ fn priced(seen: &ObservedNode, plan: &NodePlan, found: &mut Findings) {
 pub(super) fn restless(wanted: &DesiredNode, seen: &ObservedNode) -> BTreeSet<String> {
     let mut restless = BTreeSet::new();
     for binding in &wanted.bindings {
-        let (user, active) = match &binding.target {
+        let (user, active, stale) = match &binding.target {
             Target::Kubernetes { .. } => continue,
             Target::Systemd { unit, .. } => {
-                (User::Unit(unit.clone()), seen.units.get(unit).is_some_and(|unit| unit.active))
+                let state = seen.units.get(unit).cloned().unwrap_or_default();
+                (User::Unit(unit.clone()), state.active, state.stale)
             }
-            Target::Command { .. } => (User::Command(binding.name.clone()), false),
+            Target::Command { .. } => (User::Command(binding.name.clone()), false, false),
         };
         let geometries = || seen.gpus.iter().filter_map(|gpu| gpu.geometry.as_ref());
         let meant = geometries().find_map(|g| g.resolve(binding.profile)).map_or(binding.profile, |(p, _)| p.name);
@@ -245,7 +247,7 @@ pub(super) fn restless(wanted: &DesiredNode, seen: &ObservedNode) -> BTreeSet<St
         let held = instances.filter(|i| i.all_users().known().is_some_and(|users| users.contains(&user)));
         let held: Vec<ProfileName> = held.map(|i| i.profile).collect();
         let right = held.len() == binding.per_replica as usize && held.iter().all(|p| *p == meant);
-        if !right && (active || !held.is_empty()) {
+        if stale || !right && (active || !held.is_empty()) {
             restless.insert(user.to_string());
         }
     }

@@ -55,6 +55,16 @@ pub(super) fn node(wanted: &DesiredNode, seen: &ObservedNode, plan: &NodePlan, f
         if seen.suspended.is_some() && step.waits.is_none() {
             found.add(Invariant::Waits, Some(step.id), "the node is suspended");
         }
+        let stopped = match &step.kind {
+            StepKind::StopUnit { unit } => std::slice::from_ref(unit),
+            StepKind::PauseClients { units, .. } => units,
+            _ => &[],
+        };
+        let with = if matches!(step.kind, StepKind::PauseClients { .. }) { stopped } else { &[] };
+        let takes = stopped.iter().filter_map(|unit| seen.units.get(unit)).flat_map(|state| &state.takes);
+        if takes.into_iter().any(|other| !with.contains(other)) {
+            found.add(Invariant::Held, Some(step.id), "systemd would stop others with a unit that it stops");
+        }
         let gpu = match &step.kind {
             StepKind::DestroyInstance { slot } | StepKind::CreateInstance { slot, .. } => &slot.gpu,
             StepKind::SetMigMode { gpu, .. } | StepKind::ResetGpu { gpu } => gpu,

@@ -172,7 +172,7 @@ pub(super) fn walk<'a>(
 /// nobody could hand its instances out.
 fn left_alone(wanted: &DesiredNode, plan: &NodePlan) -> bool {
     use BlockCode::*;
-    let alone = |b: &Block| matches!(b.code, ForeignWriter | Allocation | StrategySingle | StrategyNone);
+    let alone = |b: &Block| matches!(b.code, ForeignWriter | Allocation | StrategySingle | StrategyNone | StopsOthers);
     !wanted.blocked.is_empty() || plan.blocked.iter().any(alone)
 }
 

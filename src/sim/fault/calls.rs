@@ -166,7 +166,7 @@ asynchronous! {
     HOST: Host {
         fn units(names: &BTreeSet<String>) -> BTreeMap<String, UnitState>;
         fn commands() -> BTreeMap<String, Vec<String>>;
-        fn stop_unit(unit: &str) -> ();
+        fn stop_unit(unit: &str, with: &[String]) -> ();
         fn start_unit(unit: &str, env: &str, uuids: &[String]) -> ();
         fn run(call: CommandCall<'_>) -> i32;
         fn reset_gpu(pci: &str) -> ();
