@@ -194,6 +194,10 @@ fn fleet<D: Driver + Debug>(
     let systemd = Systemd::new(None, &global.systemd, SETTLE);
     let host = NodeHost { node: name.clone(), allowed: allowed.clone(), plain, systemd, given };
     let runtime = runtime()?;
+    if purpose == Purpose::Change {
+        let left = runtime.block_on(host.end_left());
+        left.context(|| "whether a command of an earlier run still runs is not known".to_owned())?;
+    }
     let cluster = match purpose {
         Purpose::Remember => None,
         Purpose::Boot => unserved(global)?,

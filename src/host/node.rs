@@ -37,6 +37,18 @@ impl NodeHost {
         if self.allowed.unit(unit) && is_name { Ok(()) } else { Err(self.refused(unit, "units")) }
     }
 
+    /// Ends what is left of commands that an earlier run began, before anything is planned or begun by another one.
+    ///
+    /// # Errors
+    ///
+    /// Where systemd does not answer.
+    pub async fn end_left(&self) -> Port<()> {
+        match self.systemd.is_there() && !self.allowed.commands.is_empty() {
+            true => self.systemd.end_left().await,
+            false => Ok(()),
+        }
+    }
+
     fn refused(&self, what: &str, key: &str) -> PortError {
         let code = "not allowed".to_owned();
         let message = format!("{what} is not in `{key}` of [host] in {}", self.allowed.file);

@@ -12,6 +12,7 @@ use super::bus::{Bus, read};
 use super::command::{Command, Ended, Heard};
 use super::dropin::{Before, DropIns};
 use crate::model::observed::UnitState;
+use crate::model::visible;
 use crate::ports::{Port, PortError};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -24,6 +25,8 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(200);
 /// systemd's exit status of a program that could not be run (systemd.exec(5)).
 const NOT_RUN: i32 = 203;
+/// What units of commands are called.
+const COMMAND: &str = "sectile-cmd-";
 /// How long a command may take to end once its time is over, in microseconds.
 const KILL_US: u64 = 5_000_000;
 /// There is no such unit, and can be none.
@@ -345,13 +348,40 @@ impl Systemd {
         }
     }
 
+    /// Ends what is left of commands whose end nobody lived to see, or waited for. One that still runs is waited for, which is
+    /// no longer than its own limit: killed half way it would leave who knows what, and beside another it must not run.
+    pub(super) async fn end_left(&self) -> Port<()> {
+        // How ListUnits tells a unit: name, description, load, active and sub state, followed, path, job, its kind and path.
+        type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+        let what = "systemd does not tell of commands that an earlier run left";
+        let (mut told, pattern) = (false, format!("{COMMAND}*.service"));
+        loop {
+            let asked: (&[&str], &[&str]) = (&[], &[&pattern]);
+            let reply = self.bus.call("ListUnitsByPatterns", &asked, what).await?;
+            let left: Vec<Listed> = read(&reply, what)?;
+            let (running, over): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|unit| matches!(unit.3.as_str(), "activating" | "deactivating"));
+            for (unit, ..) in over {
+                // One that has failed is gone once that is forgotten.
+                let _ = self.bus.job("StopUnit", &(unit.as_str(), "replace"), what).await?;
+                let _ = self.bus.call("ResetFailedUnit", &(unit.as_str(),), what).await;
+            }
+            let Some((unit, description, ..)) = running.first() else { return Ok(()) };
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("waiting for {}, which an earlier run began ({unit})", visible(description));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Runs a command as a unit of its own, so that nothing that holds for this program holds for it.
     pub(super) async fn run(&self, of: &str, command: &Command<'_>) -> Port<Ended> {
         let Some(program) = command.argv.first() else { return Err(command.failed("no program".to_owned(), "")) };
+        self.end_left().await?;
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
         let of: String = of.chars().map(plain).take(LONGEST).collect();
-        let unit = format!("sectile-cmd-{of}-{}-{number}.service", std::process::id());
+        let unit = format!("{COMMAND}{of}-{}-{number}.service", std::process::id());
         let (heard, mouth) = Heard::new().map_err(|error| command.failed(error.to_string(), ""))?;
         let what = format!("systemd did not run {}", command.name());
         let ended = {

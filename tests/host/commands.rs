@@ -8,7 +8,7 @@ use std::time::Duration;
 use sectile::host::node::NodeHost;
 use sectile::ports::{CommandCall, CommandPhase, Host as _, Port};
 
-use super::stand_in::StandIn;
+use super::stand_in::{Manner, StandIn};
 use super::units::host;
 
 /// A node with a program, with systemd or without.
@@ -135,6 +135,27 @@ async fn what_a_workload_was_given_it_holds_until_it_is_drained() {
         assert!(stage.held().await.is_empty());
         assert_eq!(stage.read("told"), "resume MIG-1\ndrained MIG-1\ndrain MIG-1\ndrained MIG-1\n");
     }
+}
+
+#[tokio::test]
+async fn a_command_was_run_beside_one_that_an_earlier_run_had_left() {
+    let stage = Stage::new("exit 0", true);
+    {
+        let mut world = stage.stand_in.world();
+        world.unit("sectile-cmd-vm_7-1-0.service", Manner::Well).active = "activating".to_owned();
+        world.unit("sectile-cmd-vm_7-1-1.service", Manner::Well).active = "failed".to_owned();
+        world.unit("sectile-cmd-vm_7-1-2.service", Manner::Well).active = "active".to_owned();
+    }
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let mut world = stage.stand_in.world();
+        assert!(!world.calls.iter().any(|call| call.starts_with("StartTransientUnit")), "{:?}", world.calls);
+        world.units.get_mut("sectile-cmd-vm_7-1-0.service").unwrap().active = "failed".to_owned();
+    };
+    let (done, ()) = tokio::join!(stage.run(CommandPhase::Drain, &["drain"], &[]), ends);
+    assert_eq!(done, Ok(0));
+    let world = stage.stand_in.world();
+    assert!(world.units.values().all(|unit| unit.active == "inactive"), "{:?}", world.units);
 }
 
 #[tokio::test]

@@ -225,6 +225,30 @@ fn a_record_of_what_was_given_that_is_lost_holds_the_node_back() {
 }
 
 #[test]
+fn what_an_earlier_run_left_of_its_commands_is_over_before_anything_is_planned() {
+    let node = Node::new();
+    node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");
+    let (left, failed) = ("sectile-cmd-vm7-1-0.service", "sectile-cmd-vm7-1-1.service");
+    node.stand_in.world().unit(left, Manner::Well).active = "activating".to_owned();
+    node.stand_in.world().unit(failed, Manner::Well).active = "failed".to_owned();
+    let active = |unit: &str| node.stand_in.world().units[unit].active.clone();
+    std::thread::scope(|scope| {
+        let told = scope.spawn(|| node.run("apply --yes"));
+        while active(failed) != "inactive" {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(!told.is_finished() && node.read("told").is_empty());
+        node.stand_in.world().units.get_mut(left).unwrap().active = "active".to_owned();
+        let Told { code, text } = told.join().unwrap();
+        assert_eq!(code, 0, "{text}");
+    });
+    assert_eq!(active(left), "inactive");
+    let calls = node.stand_in.world().calls.clone();
+    assert!(calls.iter().any(|call| call.starts_with("StartTransientUnit")));
+    assert!(!calls.iter().any(|call| call.ends_with(" beside another")), "{calls:?}");
+}
+
+#[test]
 fn a_unit_that_does_not_come_up_again_fails_the_plan_and_is_told() {
     let node = Node::new();
     node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");

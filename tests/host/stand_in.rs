@@ -272,7 +272,32 @@ async fn answer(connection: Connection, message: Message, world: Arc<Mutex<World
                 false => refuse("NoSuchJob", "no such job").await,
             }
         }
-        "ResetFailedUnit" => connection.reply(&header, &()).await.unwrap(),
+        "ResetFailedUnit" => {
+            let unit: String = body.deserialize().unwrap();
+            if let Some(unit) = world.lock().unwrap().units.get_mut(&unit).filter(|unit| unit.active == "failed") {
+                unit.is("inactive", "dead");
+            }
+            connection.reply(&header, &()).await.unwrap();
+        }
+        "ListUnitsByPatterns" => {
+            let (_, patterns): (Vec<String>, Vec<String>) = body.deserialize().unwrap();
+            let [pattern] = patterns.as_slice() else { panic!("{patterns:?}") };
+            let (begin, end) = pattern.split_once('*').unwrap();
+            let none = OwnedObjectPath::try_from("/").unwrap();
+            // What is inactive, and nobody asks for, is not loaded.
+            let is_listed = |(name, unit): &(&String, &Unit)| {
+                name.starts_with(begin) && name.ends_with(end) && unit.active != "inactive"
+            };
+            let listed: Vec<_> = {
+                let world = world.lock().unwrap();
+                let listed = world.units.iter().filter(is_listed);
+                listed.map(|(name, unit)| (name.clone(), unit.active.clone(), unit.sub.clone())).collect()
+            };
+            let told = listed.iter().map(|(name, active, sub)| {
+                (name, "a command", "loaded", active, sub, "", path_of(name), 0u32, "", none.clone())
+            });
+            connection.reply(&header, &told.collect::<Vec<_>>()).await.unwrap();
+        }
         "StartUnit" | "RestartUnit" | "StopUnit" => {
             let (unit, _mode): (String, String) = body.deserialize().unwrap();
             let manner = {
@@ -427,7 +452,9 @@ async fn transient(connection: &Connection, header: &Header<'_>, message: &Messa
     let id = queue(world);
     {
         let mut world = world.lock().unwrap();
-        world.calls.push(format!("StartTransientUnit {}", exec[0].1.join(" ")));
+        let runs = |(name, unit): (&String, &Unit)| name.starts_with("sectile-cmd-") && unit.active == "activating";
+        let beside = if world.units.iter().any(runs) { " beside another" } else { "" };
+        world.calls.push(format!("StartTransientUnit {}{beside}", exec[0].1.join(" ")));
         world.unit(&name, Manner::Well).is("activating", "start");
     }
     connection.reply(header, &job_path(id)).await.unwrap();
