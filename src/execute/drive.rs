@@ -344,7 +344,12 @@ impl<D: Driver, C: Cluster, H: Host, K: Clock> Ports<'_, D, C, H, K> {
             StepKind::StartUnit { unit, env, slots } => {
                 self.host.start_unit(unit, env, &self.uuids(slots)?).await?;
             }
-            StepKind::DrainCommand { workload } => self.command(workload, CommandPhase::Drain, &[]).await?,
+            // Who never came up, or has ended by itself, may have nothing that could be drained.
+            StepKind::DrainCommand { workload } => {
+                if self.run(workload, CommandPhase::Drained, &[]).await? != 0 {
+                    self.command(workload, CommandPhase::Drain, &[]).await?;
+                }
+            }
             StepKind::ResumeCommand { workload, slots } => {
                 self.command(workload, CommandPhase::Resume, slots).await?;
             }

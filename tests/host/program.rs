@@ -170,6 +170,7 @@ fn a_unit_and_a_command_are_given_instances_and_moved_when_these_go() {
     assert_eq!(
         node.read("told").lines().map(str::trim).collect::<Vec<_>>(),
         [
+            format!("drained vm 7 n {}", vm.join(",")),
             format!("drain vm 7 n {}", vm.join(",")),
             format!("drained vm 7 n {}", vm.join(",")),
             "pause  n".to_owned(),
@@ -256,6 +257,24 @@ fn a_unit_that_does_not_come_up_again_fails_the_plan_and_is_told() {
     let Told { code, text } = node.run("apply --yes");
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("systemd did not start embedder.service: exit status 3: job failed"), "{text}");
+}
+
+#[test]
+fn a_workload_that_could_not_be_resumed_kept_the_layout_from_being_put_back() {
+    let node = Node::new();
+    node.layout("[{ profile = \"2g.20gb\", start = 0 }, { profile = \"1g.10gb\", start = 2 }]");
+    node.write("program", &PROGRAM.replace("resume) echo", "resume) exit 1; echo"));
+    std::fs::set_permissions(node.path("program"), Permissions::from_mode(0o755)).unwrap();
+    let Told { code, text } = node.run("apply --yes");
+    assert!(code == 1 && text.contains("the layout was put back"), "{text}");
+    assert!(node.uuids("1g.10gb").is_empty() && node.uuids("2g.20gb").is_empty());
+    // The unit ran by then; it is given nothing any more, nor is the workload, which never ran.
+    let unit = node.stand_in.world().units["embedder.service"].clone();
+    assert_eq!(
+        (unit.starts, unit.active.as_str(), unit.environment),
+        (1, "inactive", vec!["CUDA_VISIBLE_DEVICES=".into()])
+    );
+    assert!(node.read("var/given.json").contains("\"given\":{}"), "{}", node.read("var/given.json"));
 }
 
 #[test]
