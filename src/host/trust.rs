@@ -42,7 +42,7 @@ pub fn users(names: &[String]) -> Result<BTreeSet<u32>, String> {
 pub fn check(path: &Path, owners: &BTreeSet<u32>, mounted: bool) -> Result<(), String> {
     let mut trusted = owners.clone();
     trusted.extend([0, rustix::process::geteuid().as_raw()]);
-    let mut look = Look { trusted, mounted, seen: BTreeSet::new(), leads: BTreeSet::new() };
+    let mut look = Look { trusted, mounted, seen: BTreeSet::new(), leads: BTreeSet::new(), turns: BTreeSet::new() };
     look.at(path, 0)
 }
 
@@ -53,17 +53,20 @@ struct Look {
     seen: BTreeSet<PathBuf>,
     /// Folders that lead to something, and are trusted for that.
     leads: BTreeSet<PathBuf>,
+    /// Links that were followed, and that nobody else may turn.
+    turns: BTreeSet<PathBuf>,
 }
 
 impl Look {
     /// What is not there, or vanishes meanwhile, is whoever's it is that reads it to tell.
     fn at(&mut self, path: &Path, deep: usize) -> Result<(), String> {
         let Ok(real) = fs::canonicalize(path) else { return Ok(()) };
+        // Also where it leads to what was seen: it may be turned.
+        self.links(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))?;
         if deep > DEEP || !self.seen.insert(real.clone()) {
             return Ok(());
         }
         let Ok(meta) = fs::metadata(&real) else { return Ok(()) };
-        self.links(path)?;
         let fixed = self.mounted && statvfs(&real).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
         if !fixed {
             self.judge(&real, &meta, false)?;
@@ -94,13 +97,15 @@ impl Look {
         Ok(())
     }
 
-    /// The folders that lead to the links on the way: whoever may turn one decides where it leads.
+    /// The folders that hold the links on the way, be it the last or one in the middle: whoever may turn one decides where it
+    /// leads.
     fn links(&mut self, path: &Path) -> Result<(), String> {
-        let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        for _ in 0..DEEP {
-            self.lead(&at)?;
-            let Ok(leads) = fs::read_link(&at) else { break };
-            at = at.parent().unwrap_or(Path::new("/")).join(leads);
+        self.lead(path)?;
+        for at in path.ancestors() {
+            let Ok(leads) = fs::read_link(at) else { continue };
+            if self.turns.insert(at.to_owned()) {
+                self.links(&at.parent().unwrap_or(Path::new("/")).join(leads))?;
+            }
         }
         Ok(())
     }
@@ -179,6 +184,42 @@ mod tests {
         assert!(check(&link, &none, false).unwrap_err().contains(&other.path().display().to_string()));
         // What is not there is not trusted nor distrusted.
         assert_eq!(check(&root.join("nowhere"), &none, false), Ok(()));
+    }
+
+    /// Folders: one with a file, one that others may write and that holds a link to the first, and one with a link to that link.
+    fn linked() -> [tempfile::TempDir; 3] {
+        let [tree, others, mine] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        fs::create_dir(tree.path().join("layouts")).unwrap();
+        fs::write(tree.path().join("layouts/n.toml"), "").unwrap();
+        mode(&tree.path().join("layouts"), 0o755);
+        mode(&tree.path().join("layouts/n.toml"), 0o644);
+        mode(others.path(), 0o777);
+        mode(mine.path(), 0o755);
+        symlink(tree.path(), others.path().join("there")).unwrap();
+        symlink(others.path().join("there"), mine.path().join("current")).unwrap();
+        [tree, others, mine]
+    }
+
+    #[test]
+    fn a_link_that_others_may_turn_was_trusted_where_it_led_to_what_had_been_seen() {
+        let [tree, others, _mine] = linked();
+        let link = tree.path().join("layouts/up");
+        symlink(others.path().join("there"), &link).unwrap();
+        let told = check(tree.path(), &BTreeSet::new(), false).unwrap_err();
+        assert!(told.contains(&others.path().display().to_string()), "{told}");
+        fs::remove_file(&link).unwrap();
+        assert_eq!(check(tree.path(), &BTreeSet::new(), false), Ok(()));
+    }
+
+    #[test]
+    fn a_link_that_others_may_turn_was_trusted_in_the_middle_of_a_path() {
+        let [_tree, others, mine] = linked();
+        for path in ["current", "current/layouts", "current/layouts/n.toml"] {
+            let told = check(&mine.path().join(path), &BTreeSet::new(), false).unwrap_err();
+            assert!(told.contains(&others.path().display().to_string()), "{path}: {told}");
+        }
+        mode(others.path(), 0o755);
+        assert_eq!(check(&mine.path().join("current/layouts"), &BTreeSet::new(), false), Ok(()));
     }
 
     #[test]
