@@ -60,6 +60,10 @@ struct Look {
     takes: BTreeSet<String>,
     /// Variables of its settings.
     environment: Vec<String>,
+    /// Those of the files that it names, which win (`EnvironmentFile=`), as they are now.
+    files: Vec<String>,
+    /// Those that are taken from it in the end.
+    unset: Vec<String>,
     /// How it ended last: `success`, `exit-code`, …
     result: String,
     /// The exit status of its main process, or the signal that ended it.
@@ -84,19 +88,31 @@ impl Look {
 
     /// UUIDs in any of its variables: of a unit that somebody gave its devices by other means, too.
     fn devices(&self) -> BTreeSet<String> {
-        devices(&self.environment)
+        devices(self.environment.iter().chain(&self.files))
     }
 
-    /// Whether it has a variable.
+    /// Whether it has a variable once it starts.
     fn has(&self, assignment: &str) -> bool {
-        self.environment.iter().any(|line| line == assignment)
+        let name = assignment.split_once('=').map_or(assignment, |(name, _)| name);
+        let sets = |line: &&String| line.split_once('=').is_some_and(|(other, _)| other == name);
+        let last = self.files.iter().rfind(sets).or_else(|| self.environment.iter().find(sets));
+        let unset = self.unset.iter().any(|unset| unset == name || unset == assignment);
+        !unset && last.is_some_and(|line| line == assignment)
     }
+}
+
+/// Variables in the files that a unit names, but for patterns, and files that can't be read.
+fn variables(files: Vec<(String, bool)>) -> Vec<String> {
+    let texts = files.into_iter().filter_map(|(path, _)| std::fs::read_to_string(path).ok());
+    let lines = texts.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
+    lines.filter(|line| line.contains('=') && !line.starts_with(['#', ';'])).collect()
 }
 
 /// UUIDs in the values of variables.
 fn devices<'a>(assignments: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
     let values = assignments.into_iter().filter_map(|line| line.split_once('=')).map(|(_, value)| value);
-    let words = values.flat_map(|value| value.split(',')).map(str::trim);
+    let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let words = values.flat_map(|value| value.split(',')).map(|word| word.trim_matches(around));
     words.filter(|word| word.starts_with("MIG-") || word.starts_with("GPU-")).map(str::to_owned).collect()
 }
 
@@ -210,6 +226,8 @@ impl Systemd {
                 .collect(),
             takes: TAKES.iter().flat_map(|key| get::<Vec<String>>(&of_unit, key)).flatten().collect(),
             environment: get(&of_service, "Environment").unwrap_or_default(),
+            files: variables(get(&of_service, "EnvironmentFiles").unwrap_or_default()),
+            unset: get(&of_service, "UnsetEnvironment").unwrap_or_default(),
             result: text(&of_service, "Result"),
             status: get(&of_service, "ExecMainStatus").unwrap_or_default(),
         }))
@@ -296,6 +314,7 @@ impl Systemd {
         if let Some(assignment) = assignment.filter(|assignment| !has_it(assignment)) {
             let after = self.give(unit, &before, Some(assignment)).await?.ok_or_else(gone)?;
             if !after.has(assignment) {
+                let _ = self.stop(unit, &[]).await;
                 let name = assignment.split_once('=').map_or(assignment, |(name, _)| name);
                 let message = format!("{what}: something else of it sets {name}, which `systemctl cat {unit}` shows");
                 return Err(PortError { transient: false, code: "not given".to_owned(), message });

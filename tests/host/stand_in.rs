@@ -57,6 +57,8 @@ pub(crate) struct Unit {
     /// What others set: in the unit itself, and in a drop-in that is read after all others.
     pub(crate) own: Vec<String>,
     pub(crate) last: Vec<String>,
+    /// Files with more variables.
+    pub(crate) files: Vec<String>,
     /// Units that need it (RequiredBy=).
     pub(crate) needed_by: Vec<String>,
     /// What its process was started with.
@@ -97,6 +99,7 @@ impl World {
             environment: Vec::new(),
             own: Vec::new(),
             last: Vec::new(),
+            files: Vec::new(),
             needed_by: Vec::new(),
             runs_with: Vec::new(),
             processes: Vec::new(),
@@ -322,6 +325,7 @@ fn properties(interface: &str, unit: &mut Unit) -> HashMap<&'static str, Variant
     if interface.ends_with(".Service") {
         return HashMap::from([
             ("Environment", Variant::from(unit.environment.clone())),
+            ("EnvironmentFiles", Variant::from(unit.files.iter().map(|file| (file.clone(), true)).collect::<Vec<_>>())),
             ("Result", Variant::from(unit.result.clone())),
             ("ExecMainStatus", Variant::from(unit.status)),
         ]);

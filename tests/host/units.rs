@@ -267,6 +267,23 @@ async fn what_another_drop_in_sets_since_a_unit_started_was_taken_for_what_it_ho
 }
 
 #[tokio::test]
+async fn a_file_of_variables_that_wins_over_a_drop_in_was_not_looked_at() {
+    let stand_in = StandIn::start();
+    let file = stand_in.path().join("embedder.env");
+    std::fs::write(&file, format!("# its own\n{ENV}=\"MIG-7\"\nNAME=x\n")).unwrap();
+    stand_in.world().unit("e.service", Manner::Well).files = vec![file.display().to_string(), "/absent".to_owned()];
+    stand_in.world().started("e.service");
+    let host = host(&stand_in, &["e.service"], &[]);
+    assert_eq!(held(&host).await, (false, uuids(&["MIG-7"])));
+    host.stop_unit("e.service", &[]).await.unwrap();
+    let error = host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap_err();
+    assert!(!error.transient && error.message.contains("something else of it sets CUDA_VISIBLE_DEVICES"), "{error:?}");
+    assert!(stand_in.drop_in("e.service").unwrap().ends_with("=\"\n"), "what it is not started with is taken back");
+    std::fs::write(&file, "NAME=x\n").unwrap();
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_unit_that_was_given_none_is_started_as_it_was_before() {
     let stand_in = StandIn::start();
     {
