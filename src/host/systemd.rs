@@ -33,6 +33,8 @@ const KILL_US: u64 = 5_000_000;
 const NONE: [&str; 2] = ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.InvalidArgs"];
 /// What a unit's stop is passed on to (systemd.unit(5), "Mapping of unit properties to their inverses").
 const TAKES: [&str; 5] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
+/// Whom a unit's start stops.
+const AGAINST: [&str; 2] = ["Conflicts", "ConflictedBy"];
 /// A unit's name is not longer than 255 bytes (systemd.unit(5)).
 const LONGEST: usize = 100;
 
@@ -58,6 +60,8 @@ struct Look {
     start: String,
     /// Units that systemd stops with it.
     takes: BTreeSet<String>,
+    /// Units that systemd stops when it starts this one.
+    against: BTreeSet<String>,
     /// Variables of its settings.
     environment: Vec<String>,
     /// Those of the files that it names, which win (`EnvironmentFile=`), as they are now.
@@ -182,7 +186,7 @@ impl Systemd {
             "{unit} was not stopped, since systemd would stop {} with it, of which the tree does not speak",
             others.join(", ")
         );
-        Err(PortError { transient: false, code: "others stop with it".to_owned(), message })
+        Err(PortError { transient: false, code: "others would stop".to_owned(), message })
     }
 
     /// A unit; `None`: there is none.
@@ -224,6 +228,7 @@ impl Systemd {
                 .flatten()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
+            against: AGAINST.iter().flat_map(|key| get::<Vec<String>>(&of_unit, key)).flatten().collect(),
             takes: TAKES.iter().flat_map(|key| get::<Vec<String>>(&of_unit, key)).flatten().collect(),
             environment: get(&of_service, "Environment").unwrap_or_default(),
             files: variables(get(&of_service, "EnvironmentFiles").unwrap_or_default()),
@@ -307,6 +312,12 @@ impl Systemd {
             message: format!("{what}: there is no such unit"),
         };
         let before = self.look(unit).await?.ok_or_else(gone)?;
+        for other in &before.against {
+            if self.look(other).await?.is_some_and(|look| look.is_up()) {
+                let message = format!("{what}, since it would stop {other}, which runs and conflicts with it");
+                return Err(PortError { transient: false, code: "others would stop".to_owned(), message });
+            }
+        }
         let mut verb = "StartUnit";
         let is_stale = self.before(unit, &before)?.is_some();
         // Where an earlier try was not heard of to its end, it may run with what it is to have.

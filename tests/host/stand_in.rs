@@ -57,6 +57,8 @@ pub(crate) struct Unit {
     /// What others set: in the unit itself, and in a drop-in that is read after all others.
     pub(crate) own: Vec<String>,
     pub(crate) last: Vec<String>,
+    /// Units that it can't run beside.
+    pub(crate) conflicts: Vec<String>,
     /// Files with more variables.
     pub(crate) files: Vec<String>,
     /// Units that need it (RequiredBy=).
@@ -99,6 +101,7 @@ impl World {
             environment: Vec::new(),
             own: Vec::new(),
             last: Vec::new(),
+            conflicts: Vec::new(),
             files: Vec::new(),
             needed_by: Vec::new(),
             runs_with: Vec::new(),
@@ -336,6 +339,7 @@ fn properties(interface: &str, unit: &mut Unit) -> HashMap<&'static str, Variant
         ("SubState", Variant::from(unit.sub.clone())),
         ("InvocationID", Variant::from(vec![unit.starts; 16])),
         ("RequiredBy", Variant::from(unit.needed_by.clone())),
+        ("Conflicts", Variant::from(unit.conflicts.clone())),
     ])
 }
 

@@ -331,6 +331,21 @@ async fn whoever_needs_a_unit_was_stopped_with_it() {
 }
 
 #[tokio::test]
+async fn whoever_conflicts_with_a_unit_was_stopped_by_its_start() {
+    let stand_in = StandIn::start();
+    let against = vec!["other.service".to_owned(), "shutdown.target".to_owned()];
+    stand_in.world().unit("e.service", Manner::Well).conflicts = against;
+    stand_in.world().unit("other.service", Manner::Well);
+    stand_in.world().started("other.service");
+    let host = host(&stand_in, &["e.service"], &[]);
+    let error = host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap_err();
+    assert!(!error.transient && error.message.contains("would stop other.service"), "{error:?}");
+    assert!(calls(&stand_in.world()).is_empty());
+    stand_in.world().units.get_mut("other.service").unwrap().active = "inactive".to_owned();
+    host.start_unit("e.service", ENV, &uuids(&["MIG-1"])).await.unwrap();
+}
+
+#[tokio::test]
 async fn where_systemd_does_not_tell_a_units_processes_it_was_taken_to_have_none() {
     let stand_in = StandIn::start();
     stand_in.world().unit("e.service", Manner::Well);
