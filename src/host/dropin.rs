@@ -112,11 +112,13 @@ impl DropIns {
     pub(super) fn note(&self, unit: &str, before: &Before) -> Port<()> {
         let folder = self.path(unit);
         let (new, path) = (folder.join(NEW), folder.join(BEFORE));
-        let lines = before.start.iter().map(String::as_str).chain(before.start.is_none().then_some("?"));
-        let lines: Vec<&str> = lines.chain(before.devices.iter().map(String::as_str)).collect();
+        let start = before.start.as_deref().unwrap_or("?");
+        // One that was never started has none: an empty line is a line.
+        let lines = [start].into_iter().chain(before.devices.iter().map(String::as_str));
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
         let write = || -> io::Result<()> {
             fs::create_dir_all(&folder)?;
-            fs::write(&new, lines.join("\n"))?;
+            fs::write(&new, text)?;
             fs::rename(&new, &path)
         };
         write().map_err(|error| failed("write", &path, &error))

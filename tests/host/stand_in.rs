@@ -337,7 +337,8 @@ fn properties(interface: &str, unit: &mut Unit) -> HashMap<&'static str, Variant
         ("LoadState", Variant::from(if unit.exists { "loaded" } else { "not-found" })),
         ("ActiveState", Variant::from(unit.active.clone())),
         ("SubState", Variant::from(unit.sub.clone())),
-        ("InvocationID", Variant::from(vec![unit.starts; 16])),
+        // One that was never started has none.
+        ("InvocationID", Variant::from(vec![unit.starts; if unit.starts == 0 { 0 } else { 16 }])),
         ("RequiredBy", Variant::from(unit.needed_by.clone())),
         ("Conflicts", Variant::from(unit.conflicts.clone())),
     ])
