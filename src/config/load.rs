@@ -34,16 +34,16 @@ const TRIES: u32 = 5;
 
 /// Reads `layouts/**.toml`, `policies/**.toml` and `tree.toml` below a folder, in path order.
 pub fn load(root: &Path) -> Loaded {
-    let mut read = walk(root);
+    let (mut read, mut name) = version(root);
     for _ in 1..TRIES {
         if !read.vanished {
             break;
         }
-        read = walk(root);
+        (read, name) = version(root);
     }
     let Walk { files, sources, mut found, .. } = read;
     let digest = Digest::of(files.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes.as_slice()]));
-    let revision = Revision { name: revision::name(root), digest };
+    let revision = Revision { name, digest };
     let required = sources.get("tree.toml").map(|text| schema::parse_tree_toml("tree.toml", text, VERSION));
     let required = required.unwrap_or_default();
     // What a newer Sectile would understand looks like errors to this one, so only that is said.
@@ -59,6 +59,14 @@ pub fn load(root: &Path) -> Loaded {
     diagnostic::limit(&mut found);
     let tree = tree.filter(|_| found.iter().all(|d| !d.is_error()));
     Loaded { tree, revision, diagnostics: found, sources }
+}
+
+/// One version of the tree, with its name, as far as it holds still.
+fn version(root: &Path) -> (Walk, Option<String>) {
+    let mut walk = walk(root);
+    let name = revision::name(root);
+    walk.end(root);
+    (walk, name)
 }
 
 /// Looks at all that counts, once.

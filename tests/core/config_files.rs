@@ -103,6 +103,43 @@ fn links_within_the_tree_are_followed_however_it_is_reached() {
     }
 }
 
+/// Both folders of a ConfigMap's tree lead through the one link that the kubelet turns.
+#[test]
+fn a_tree_was_half_of_one_version_and_half_of_another_where_a_config_map_was_turned_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for version in ["..one", "..two"] {
+        for folder in ["layouts", "policies"] {
+            fs::create_dir_all(at(version).join(folder)).unwrap();
+        }
+        fs::write(at(version).join("layouts/n.toml"), format!("# {version}\nnodes = [\"a\"]\n{GPU}")).unwrap();
+        fs::write(at(version).join("policies/n.toml"), format!("# {version}\nnodes = [\"a\"]\n")).unwrap();
+    }
+    let turn = |to: &str| {
+        symlink(to, at("..tmp")).unwrap();
+        fs::rename(at("..tmp"), at("..data")).unwrap();
+    };
+    turn("..one");
+    for folder in ["layouts", "policies"] {
+        symlink(format!("..data/{folder}"), at(folder)).unwrap();
+    }
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                ["..two", "..one"].map(turn);
+            }
+        });
+        let versions = (0..2000).map(|_| load(dir.path())).filter(|loaded| loaded.tree.is_some()).map(|loaded| {
+            let version = |file: &str| loaded.sources.get(file).and_then(|text| text.lines().next()).map(str::to_owned);
+            (version("layouts/n.toml"), version("policies/n.toml"))
+        });
+        let versions: Vec<_> = versions.collect();
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(!versions.is_empty() && versions.iter().all(|(a, b)| a == b), "{versions:?}");
+    });
+}
+
 #[test]
 fn a_name_that_would_be_obeyed_or_mistaken_is_refused() {
     let dir = empty();

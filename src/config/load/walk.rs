@@ -30,8 +30,10 @@ pub(super) struct Walk {
     pub(super) sources: BTreeMap<String, String>,
     /// What could not be read.
     pub(super) found: Vec<Diagnostic>,
-    /// Whether something went while the walk looked, so that what it found may be half of one version.
+    /// Whether something went or was turned while the walk looked, so that what it found may be half of one version.
     pub(super) vanished: bool,
+    /// Links that were followed: where, by which name, and where each led.
+    links: Vec<(PathBuf, String, Option<PathBuf>)>,
     bytes: u64,
     names: u32,
     full: bool,
@@ -41,7 +43,20 @@ impl Walk {
     /// A walk that begins at a folder; its path has no links.
     pub(super) fn new(root: PathBuf) -> Self {
         let (files, sources) = (BTreeMap::new(), BTreeMap::new());
-        Walk { root, files, sources, found: Vec::new(), vanished: false, bytes: 0, names: 0, full: false }
+        let (found, links) = Default::default();
+        Walk { root, files, sources, found, vanished: false, links, bytes: 0, names: 0, full: false }
+    }
+
+    /// To be called in the end, with the path that was asked for: of two folders behind one link (a ConfigMap's) one may have
+    /// been read before it was turned and the other after, and the tree's name may be that of another.
+    pub(super) fn end(&mut self, asked: &Path) {
+        let turned = |(path, _, led): &&(PathBuf, String, Option<PathBuf>)| fs::canonicalize(path).ok() != *led;
+        let link = self.links.iter().find(turned).map(|(_, name, _)| name.clone());
+        let root = fs::canonicalize(asked).is_ok_and(|real| real != self.root).then(|| ".".to_owned());
+        if let Some(name) = link.or(root) {
+            self.vanished = true;
+            self.report(Code::Unreadable, &name, "this link was turned while the tree was read", "try again");
+        }
     }
 
     /// Reads a file of the root, if it is there.
@@ -135,13 +150,15 @@ impl Walk {
 
     /// What lies at a path, and where it really lies; `None`: that was reported, or does not `count`.
     fn look(&mut self, path: &Path, name: &str, counts: bool) -> Option<(PathBuf, Metadata)> {
-        let look = || -> io::Result<_> {
+        let mut look = || -> io::Result<_> {
             let meta = fs::symlink_metadata(path)?;
             // The folder that it lies in is known to be within the tree.
             if !meta.is_symlink() {
                 return Ok((path.to_owned(), meta));
             }
-            let real = fs::canonicalize(path)?;
+            let real = fs::canonicalize(path);
+            self.links.push((path.to_owned(), visible(name), real.as_ref().ok().cloned()));
+            let real = real?;
             let meta = fs::metadata(&real)?;
             Ok((real, meta))
         };
