@@ -1,5 +1,6 @@
 //! `sectile run`: the node's service.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -49,6 +50,8 @@ pub(super) fn listen(sockets: &Sockets, wakes: &Arc<Wakes>, board: &Arc<Board>) 
 
 /// Where it can be asked. A service that is begun by hand has no folder for its socket, and needs none.
 fn sockets(args: &Run, global: &Global) -> Sockets {
-    let folder = global.socket.parent().filter(|folder| folder.is_dir());
+    // Its folder; that of a bare name is the one that it is begun in.
+    let folder = std::path::absolute(&global.socket).ok();
+    let folder = folder.as_deref().and_then(Path::parent).filter(|folder| folder.is_dir());
     Sockets { metrics: args.metrics.0, socket: folder.map(|_| global.socket.clone()) }
 }

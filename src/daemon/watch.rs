@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,8 @@ pub struct TreeWatch {
     path: PathBuf,
     watcher: Result<RecommendedWatcher, String>,
     folders: Arc<Mutex<Folders>>,
+    /// The folders that are watched, by device and inode.
+    watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
 }
 
 impl fmt::Debug for TreeWatch {
@@ -58,7 +61,7 @@ impl TreeWatch {
                 changed();
             }
         });
-        TreeWatch { path, watcher: watcher.map_err(|error| error.to_string()), folders }
+        TreeWatch { path, watcher: watcher.map_err(|error| error.to_string()), folders, watched: BTreeMap::new() }
     }
 
     /// Watches the folders that there are now; to be called before the tree is read, so that no change in between is lost.
@@ -69,17 +72,18 @@ impl TreeWatch {
     pub fn arm(&mut self) -> Result<(), String> {
         let watcher = self.watcher.as_mut().map_err(|why| format!("files can't be watched: {why}"))?;
         let wanted = folders(&self.path);
-        let before = {
-            let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *folders, wanted.clone())
-        };
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&wanted);
+        let number = |folder: &PathBuf| fs::metadata(folder).ok().map(|meta| (meta.dev(), meta.ino()));
+        let now = wanted.keys().map(|folder| (folder.clone(), number(folder))).collect();
+        let before = std::mem::replace(&mut self.watched, now);
         let mut trouble = None;
-        for folder in before.keys().filter(|folder| !wanted.contains_key(*folder)) {
+        // Under the same name there may be another one, and the one before was only moved away.
+        for (folder, _) in before.iter().filter(|(folder, number)| self.watched.get(*folder) != Some(*number)) {
             // Of one that is gone the kernel has let go itself.
             let _ = watcher.unwatch(folder);
         }
         for folder in wanted.keys() {
-            // One that was made anew under its name is another one: it is watched again.
+            // The watcher itself may have let go of one: it is watched again.
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
                 && folder.exists()
             {

@@ -20,6 +20,7 @@ mod service;
 mod suspend;
 mod this_node;
 mod trouble;
+mod turned;
 mod usage;
 mod validate;
 mod watched;

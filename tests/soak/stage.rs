@@ -131,7 +131,7 @@ impl Stage {
             ("SECTILE_SIM", "fleet.toml"),
             ("SECTILE_SIM_STATE", "sim.json"),
             ("SECTILE_STATE", "state"),
-            ("SECTILE_SOCKET", "./s.sock"),
+            ("SECTILE_SOCKET", "s.sock"),
         ];
         command.current_dir(self.folder.path()).env_clear().envs(settings);
         command
