@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ use crate::ports::{Port, PortError};
 const FORMAT_VERSION: u32 = 1;
 const FILE: &str = "memory.json";
 const LOCK: &str = "lock";
+/// A service that just looks is waited for; one that carries out a plan has it for longer than anybody would wait.
+const TRIES: u32 = 40;
+const TRY: Duration = Duration::from_millis(50);
 
 /// The head is read first, so that another version's memory is not taken for damage.
 #[derive(Deserialize)]
@@ -118,7 +121,15 @@ fn take(folder: &Path) -> Port<File> {
     made.map_err(|error| failed("make the folder of", &path, &error))?;
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|error| failed("open", &path, &error))?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 0..TRIES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(TRY);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PortError {
             transient: false,

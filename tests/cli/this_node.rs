@@ -131,6 +131,29 @@ fn a_suspension_ends_by_itself_if_it_is_to() {
     }
 }
 
+#[test]
+fn a_command_was_refused_because_the_service_just_looked() {
+    let sandbox = node();
+    sandbox.write("var/lock", "");
+    let look = || {
+        let lock = std::fs::File::options().write(true).open(sandbox.path("var/lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    };
+    let looks = look();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop(looks);
+        });
+        assert_eq!(run(&sandbox, "suspend --reason INC-4711").code, 0);
+    });
+    // One that carries out a plan is not waited for.
+    let _works = look();
+    let told = run(&sandbox, "resume");
+    assert!(told.code == 1 && told.stderr.contains("another sectile changes this node"), "{told:?}");
+}
+
 /// That is when one wants to.
 #[test]
 fn a_node_whose_driver_is_gone_could_not_be_suspended() {
