@@ -44,7 +44,7 @@ impl Cause {
 }
 
 /// So long a tree must have been still before it is read: a checkout writes many files, and an editor a file twice.
-const SETTLE: Duration = Duration::from_millis(250);
+pub const SETTLE: Duration = Duration::from_millis(250);
 /// A tree that is never still is read after so long all the same.
 const RESTLESS: Duration = Duration::from_secs(5);
 /// GPUs change in bursts, too.

@@ -127,7 +127,7 @@ fn a_tree_was_half_of_one_version_and_half_of_another_where_a_config_map_was_tur
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                ["..two", "..one"].map(turn);
+                ["..two", "..one"].iter().for_each(|to| turn(to));
             }
         });
         let versions = (0..2000).map(|_| load(dir.path())).filter(|loaded| loaded.tree.is_some()).map(|loaded| {

@@ -80,6 +80,8 @@ fn rest(stage: &mut Stage, life: &mut Life) {
     deeds::mend(stage);
     let begin = uptime();
     loop {
+        // It is refused while the service is at work.
+        stage.run("resume");
         let told = stage.run("plan current --detailed-exitcode");
         if told.0 == 0 && life.is_at_rest(stage) {
             break;
