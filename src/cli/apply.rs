@@ -368,7 +368,8 @@ impl<O: Outside> Work<'_, O> {
             board.beat(uptime());
             systemd::beat();
         }
-        self.interrupted.load(Ordering::SeqCst)
+        let asked = || self.board.is_some() && self.fleet.outside.is_asked();
+        self.interrupted.load(Ordering::SeqCst) || asked()
     }
 
     /// Whether nothing can be done now.

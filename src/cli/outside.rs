@@ -50,6 +50,11 @@ pub(super) trait Outside: Sized {
     /// Lets other commands change what is remembered, as a service does between its passes.
     fn leave(&self) {}
 
+    /// Whether another command waits for a service to stop before its next step.
+    fn is_asked(&self) -> bool {
+        false
+    }
+
     /// Takes it for oneself again.
     fn take_again(&self) -> Result<(), Error> {
         Ok(())

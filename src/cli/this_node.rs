@@ -18,7 +18,7 @@ use crate::gpu::Gpus;
 use crate::host::clock::SystemClock;
 use crate::host::given::Given;
 use crate::host::journal::FileJournal;
-use crate::host::memory::MemoryFile;
+use crate::host::memory::{MemoryFile, Use};
 use crate::host::node::NodeHost;
 use crate::host::plain::PlainHost;
 use crate::host::systemd::{SETTLE, Systemd};
@@ -89,6 +89,10 @@ impl<D: Driver + Debug> Outside for ThisNode<D> {
 
     fn take_again(&self) -> Result<(), Error> {
         self.memory.take_again().context(|| "what is remembered of this node can't be used".to_owned())
+    }
+
+    fn is_asked(&self) -> bool {
+        self.memory.is_asked()
     }
 
     fn last_words(&self) -> Box<dyn Fn() + Send> {
@@ -188,7 +192,12 @@ fn fleet<D: Driver + Debug>(
 ) -> Result<Fleet<ThisNode<D>>, Error> {
     let change = purpose != Purpose::Look;
     let unusable = || "what is remembered of this node can't be used".to_owned();
-    let memory = MemoryFile::open(global.state(), change).context(unusable)?;
+    let what_for = match purpose {
+        Purpose::Look => Use::Look,
+        Purpose::Change | Purpose::Boot => Use::Change,
+        Purpose::Remember => Use::Stop,
+    };
+    let memory = MemoryFile::open(global.state(), what_for).context(unusable)?;
     let given = Given::open(global.state(), change).context(unusable)?;
     let allowed = settings::allowed(global);
     let systemd = Systemd::new(None, &global.systemd, SETTLE);

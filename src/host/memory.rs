@@ -15,9 +15,24 @@ use crate::ports::{Port, PortError};
 const FORMAT_VERSION: u32 = 1;
 const FILE: &str = "memory.json";
 const LOCK: &str = "lock";
+/// Held by whoever waits for a service to stop: its lock ends with its life.
+const ASKED: &str = "asked";
 /// A service that just looks is waited for; one that carries out a plan has it for longer than anybody would wait.
 const TRIES: u32 = 40;
 const TRY: Duration = Duration::from_millis(50);
+/// So long a step of a plan may take, which is finished before anybody stops.
+const STOPS: u32 = 7200;
+
+/// What the folder is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To look what is remembered.
+    Look,
+    /// To change something, of the node too.
+    Change,
+    /// To change what is remembered alone: a service that carries out a plan is asked to stop, and is waited for.
+    Stop,
+}
 
 /// The head is read first, so that another version's memory is not taken for damage.
 #[derive(Deserialize)]
@@ -43,13 +58,13 @@ pub struct MemoryFile {
 }
 
 impl MemoryFile {
-    /// Reads what is remembered; with `change`, makes the folder and takes it for oneself.
+    /// Reads what is remembered; but to look, makes the folder and takes it for oneself.
     ///
     /// # Errors
     ///
     /// Where another program changes this node, the folder can't be used, or what is in it can't be read.
-    pub fn open(folder: &Path, change: bool) -> Port<Self> {
-        let lock = change.then(|| take(folder)).transpose()?;
+    pub fn open(folder: &Path, what_for: Use) -> Port<Self> {
+        let lock = (what_for != Use::Look).then(|| take(folder, what_for)).transpose()?;
         let memory = read(&folder.join(FILE))?;
         let kept = Mutex::new(memory.clone());
         Ok(MemoryFile { folder: folder.to_owned(), memory: Mutex::new(memory), kept, lock: Mutex::new(lock) })
@@ -66,12 +81,18 @@ impl MemoryFile {
     ///
     /// As [`MemoryFile::open`].
     pub fn take_again(&self) -> Port<()> {
-        let lock = take(&self.folder)?;
+        let lock = take(&self.folder, Use::Change)?;
         let memory = read(&self.folder.join(FILE))?;
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&memory);
         self.with(|now| *now = memory);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         Ok(())
+    }
+
+    /// Whether somebody waits for a service to stop.
+    pub fn is_asked(&self) -> bool {
+        let file = OpenOptions::new().write(true).open(self.folder.join(ASKED));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The folder.
@@ -115,16 +136,27 @@ impl MemoryFile {
     }
 }
 
-fn take(folder: &Path) -> Port<File> {
-    let path = folder.join(LOCK);
+fn take(folder: &Path, what_for: Use) -> Port<File> {
     let made = fs::create_dir_all(folder);
-    made.map_err(|error| failed("make the folder of", &path, &error))?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| failed("open", &path, &error))?;
+    made.map_err(|error| failed("make the folder of", &folder.join(LOCK), &error))?;
+    let open = |name: &str| {
+        let path = folder.join(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        file.map_err(|error| failed("open", &path, &error))
+    };
+    let (path, file) = (folder.join(LOCK), open(LOCK)?);
     let mut locked = file.try_lock();
-    for _ in 0..TRIES {
+    let mut asks = None;
+    for _ in 0..if what_for == Use::Stop { STOPS } else { TRIES } {
         if !matches!(locked, Err(TryLockError::WouldBlock)) {
             break;
+        }
+        if what_for == Use::Stop && asks.is_none() {
+            let asked = open(ASKED)?;
+            // Others who ask have their turn first, and whoever looks whether somebody does is done in no time.
+            asked.lock().map_err(|error| failed("lock", &folder.join(ASKED), &error))?;
+            tracing::warn!("a service changes this node: waiting until its step in hand is done");
+            asks = Some(asked);
         }
         std::thread::sleep(TRY);
         locked = file.try_lock();
@@ -176,13 +208,13 @@ mod tests {
     fn what_is_remembered_lasts_and_reading_alone_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
-        let reader = MemoryFile::open(&state, false).unwrap();
+        let reader = MemoryFile::open(&state, Use::Look).unwrap();
         reader.save().unwrap();
         assert!(!state.exists());
-        let writer = MemoryFile::open(&state, true).unwrap();
+        let writer = MemoryFile::open(&state, Use::Change).unwrap();
         writer.with(suspend);
         writer.save().unwrap();
-        let again = MemoryFile::open(&state, false).unwrap();
+        let again = MemoryFile::open(&state, Use::Look).unwrap();
         assert_eq!(again.with(|memory| memory.clone()), writer.with(|memory| memory.clone()));
         assert_ne!(again.with(|memory| memory.clone()), Memory::default());
     }
@@ -190,11 +222,11 @@ mod tests {
     #[test]
     fn one_change_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let first = MemoryFile::open(folder.path(), true).unwrap();
-        assert_eq!(MemoryFile::open(folder.path(), true).unwrap_err().code, "in use");
-        assert!(MemoryFile::open(folder.path(), false).is_ok(), "reading is free");
+        let first = MemoryFile::open(folder.path(), Use::Change).unwrap();
+        assert_eq!(MemoryFile::open(folder.path(), Use::Change).unwrap_err().code, "in use");
+        assert!(MemoryFile::open(folder.path(), Use::Look).is_ok(), "reading is free");
         drop(first);
-        assert!(MemoryFile::open(folder.path(), true).is_ok());
+        assert!(MemoryFile::open(folder.path(), Use::Change).is_ok());
     }
 
     #[test]
@@ -202,7 +234,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for text in ["", "{", "{\"format_version\":2}", "{\"format_version\":1,\"memory\":7}"] {
             fs::write(folder.path().join(FILE), text).unwrap();
-            assert!(MemoryFile::open(folder.path(), true).is_err(), "{text}");
+            assert!(MemoryFile::open(folder.path(), Use::Change).is_err(), "{text}");
         }
     }
 }

@@ -150,7 +150,7 @@ fn a_command_was_refused_because_the_service_just_looked() {
     });
     // One that carries out a plan is not waited for.
     let _works = look();
-    let told = run(&sandbox, "resume");
+    let told = run(&sandbox, "apply --yes");
     assert!(told.code == 1 && told.stderr.contains("another sectile changes this node"), "{told:?}");
 }
 

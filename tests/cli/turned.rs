@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::sandbox::Sandbox;
+use super::this_node::run;
 use super::watched::{Watched, layout, stage};
 
 /// Trees in a row: every other one is another layout.
@@ -132,4 +133,31 @@ fn a_tree_that_is_edited_while_a_plan_is_carried_out_is_planned_after_it() {
     let at = |step: &str| steps.iter().filter(|other| other.starts_with(step)).count();
     assert_eq!(["create 4g", "destroy 4g", "create 3g", "create 1g"].map(at), [1; 4], "{log}");
     assert!(log.find("create 4g").unwrap() < log.rfind("The tree is").unwrap(), "{log}");
+}
+
+/// It was refused for as long as the plan took.
+#[test]
+fn a_node_could_not_be_suspended_while_a_plan_was_carried_out() {
+    let sandbox = stage("tree", "\"3g\", \"1g\", \"1g\"");
+    let slow = "\n[[fault.call]]\nname = \"create_gi_at\"\nstalls = \"3s\"\n";
+    sandbox.write("fleet.toml", &(sandbox.read("fleet.toml") + slow));
+    let service = Watched::begin(&sandbox, "tree");
+    service.until("the first step", || {
+        sandbox.read("log").contains("It looks") && journal(&sandbox).contains("create_instance")
+    });
+    let suspended = run(&sandbox, "suspend --reason INC-4711");
+    assert_eq!(suspended.code, 0, "{suspended:?}");
+    assert!(suspended.stderr.contains("waiting until its step in hand is done"), "{suspended:?}");
+    service.until("the node to be suspended", || service.ask("/v1/status").1.contains("INC-4711"));
+    assert_eq!(service.profiles().len(), 2, "the step in hand is done, and no other: {}", service.log());
+    let resumed = run(&sandbox, "resume");
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    service.becomes(&["1g.10gb", "1g.10gb", "3g.40gb"]);
+    service.end();
+}
+
+fn journal(sandbox: &Sandbox) -> String {
+    let files = fs::read_dir(sandbox.path("var")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let journal = files.filter(|path| path.extension().is_some_and(|end| end == "journal"));
+    journal.filter_map(|path| fs::read_to_string(path).ok()).collect()
 }

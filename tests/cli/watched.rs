@@ -103,7 +103,7 @@ impl<'a> Watched<'a> {
     }
 
     /// The profiles on GPU 0, as the service says.
-    fn profiles(&self) -> Vec<String> {
+    pub(crate) fn profiles(&self) -> Vec<String> {
         let (code, body) = self.ask("/v1/status?output=json");
         if code != "200" {
             return Vec::new();

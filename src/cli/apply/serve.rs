@@ -35,6 +35,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// a client of the GPU, and a GPU that has clients may not change its MIG mode.
 const GLANCE: Duration = Duration::from_secs(5);
 
+/// Whoever asked it to stop sees that it has within so long.
+const TURN: Duration = Duration::from_millis(50);
+const TURNS: u32 = 40;
+
 /// The node's service, whatever becomes of the outside.
 pub(in crate::cli) struct Service<'a> {
     global: &'a Global,
@@ -175,6 +179,7 @@ impl<'a> Service<'a> {
         // Nobody else could change that meanwhile.
         self.stamp = fleet.outside.stamp();
         fleet.outside.leave();
+        self.make_way(&fleet);
         // What it did itself is not somebody else's doing.
         self.glance = None;
         self.let_go(&fleet);
@@ -190,6 +195,17 @@ impl<'a> Service<'a> {
         // Also where nothing is new: whoever asked for a look waits for that.
         systemd::ready(self.told.error.as_ref().unwrap_or(&self.told.status));
         (fleet, true)
+    }
+
+    /// Lets whoever has asked it to stop have his turn, and then looks again.
+    fn make_way<O: Outside>(&mut self, fleet: &Fleet<O>) {
+        for _ in 0..TURNS {
+            if !fleet.outside.is_asked() {
+                return;
+            }
+            self.agenda.saw(Cause::Asked, uptime());
+            std::thread::sleep(TURN);
+        }
     }
 
     /// Lets go of the driver while somebody needs the node without it; whether somebody does. Where that can't be known it

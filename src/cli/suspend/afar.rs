@@ -13,7 +13,7 @@ use super::super::output;
 use super::super::this_node::{client, runtime};
 use super::{Change, Told, chosen, document, remember, tell};
 use crate::cluster::KubeCluster;
-use crate::host::memory::MemoryFile;
+use crate::host::memory::{MemoryFile, Use};
 use crate::model::observed::{Scope, Suspension};
 use crate::model::plan::FORMAT_VERSION;
 use crate::ports::{Port, PortError, Reason};
@@ -108,7 +108,7 @@ fn whole(afar: &Afar, global: &Global, change: &Change<'_>) -> Result<Exit, Erro
 /// Where this is one of the nodes itself, what it remembers is changed too: it may have been suspended here, and what failed
 /// on it is tried again.
 fn here(global: &Global, names: &[String]) -> Result<BTreeMap<String, String>, Error> {
-    let known = MemoryFile::open(global.state(), false);
+    let known = MemoryFile::open(global.state(), Use::Look);
     let known = known.map(|memory| memory.with(|memory| memory.nodes.keys().cloned().collect::<Vec<_>>()));
     let Some(name) = names.iter().find(|name| known.as_ref().is_ok_and(|known| known.contains(name))) else {
         return Ok(BTreeMap::new());
