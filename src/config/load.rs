@@ -30,18 +30,11 @@ pub struct Loaded {
 }
 
 /// How often a tree that is just being replaced is read anew.
-const TRIES: u32 = 5;
+const TRIES: u32 = 10;
 
 /// Reads `layouts/**.toml`, `policies/**.toml` and `tree.toml` below a folder, in path order.
 pub fn load(root: &Path) -> Loaded {
-    let (mut read, mut name) = version(root);
-    for _ in 1..TRIES {
-        if !read.vanished {
-            break;
-        }
-        (read, name) = version(root);
-    }
-    let Walk { files, sources, mut found, .. } = read;
+    let (Walk { files, sources, mut found, .. }, name) = settled(root);
     let digest = Digest::of(files.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes.as_slice()]));
     let revision = Revision { name, digest };
     let required = sources.get("tree.toml").map(|text| schema::parse_tree_toml("tree.toml", text, VERSION));
@@ -59,6 +52,25 @@ pub fn load(root: &Path) -> Loaded {
     diagnostic::limit(&mut found);
     let tree = tree.filter(|_| found.iter().all(|d| !d.is_error()));
     Loaded { tree, revision, diagnostics: found, sources }
+}
+
+/// All that counts of one version, with its name: read until it reads the same twice. A folder may be renamed between two
+/// files, and what was there be removed under the reader: whoever reads once takes the halves of two versions, or the
+/// half of one, for a tree.
+fn settled(root: &Path) -> (Walk, Option<String>) {
+    let (mut read, mut name) = version(root);
+    for _ in 1..TRIES {
+        let before = std::mem::replace(&mut read, walk(root));
+        if !read.vanished && !before.vanished && read.same(&before) {
+            return (read, name);
+        }
+        (read, name) = version(root);
+    }
+    if !read.vanished {
+        let d = Diagnostic::error(Code::Unreadable, "the tree was another one each time that it was read");
+        read.found.push(d.help("try again when nobody writes to it"));
+    }
+    (read, name)
 }
 
 /// One version of the tree, with its name, as far as it holds still.

@@ -1,11 +1,13 @@
 //! What may lie where a tree is expected: links, pipes, names, bytes and sizes.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sectile::config::diagnostic::{self, Code};
 use sectile::config::load;
@@ -234,4 +236,56 @@ fn a_file_that_may_not_be_read_holds_the_tree_back() {
         return;
     }
     assert!(shown(dir.path()).contains("this can't be read: Permission denied"));
+}
+
+/// Layouts were read of one version and policies of the next; and of a version that was just being removed, the half.
+#[test]
+fn a_tree_that_was_replaced_while_it_was_read_was_a_mix_of_two() {
+    const VERSIONS: u32 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // As the kubelet has it: two links through a third one that is turned.
+    fs::create_dir(at("map")).unwrap();
+    symlink("..data/layouts", at("map/layouts")).unwrap();
+    symlink("..data/policies", at("map/policies")).unwrap();
+    // What takes the place of the version before; that one is removed.
+    let place = |name: &str, version: u32| {
+        let folder = at(&format!("{name}-{version}"));
+        for file in ["layouts/a.toml", "layouts/b.toml", "policies/a.toml", "policies/b.toml"] {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let what = if file.starts_with('l') { GPU } else { "[drain]\nforce = false\n" };
+            fs::write(path, format!("# {version}\nnodes = [\"{}\"]\n{what}", &file[file.len() - 6..])).unwrap();
+        }
+        let old = at(&format!("{name}-old"));
+        if name == "moved" {
+            // As `mv` does it.
+            let _ = fs::rename(at(name), &old);
+            fs::rename(&folder, at(name)).unwrap();
+        } else {
+            symlink(folder.file_name().unwrap(), at("new")).unwrap();
+            fs::rename(at("new"), at(name)).unwrap();
+            let _ = fs::rename(at(&format!("{name}-{}", version - 1)), &old);
+        }
+        let _ = fs::remove_dir_all(&old);
+    };
+    for (name, tree) in [("map/..data", "map"), ("sync", "sync"), ("moved", "moved")] {
+        place(name, 1);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (2..=VERSIONS).for_each(|version| place(name, version));
+                done.store(true, Ordering::SeqCst);
+            });
+            while !done.load(Ordering::SeqCst) {
+                let loaded = load(&at(tree));
+                let versions: BTreeSet<_> = loaded.sources.values().filter_map(|text| text.lines().next()).collect();
+                let files = loaded.sources.len();
+                assert!(loaded.tree.is_none() || (versions.len(), files) == (1, 4), "{tree}: {files} of {versions:?}");
+            }
+        });
+        let last = load(&at(tree));
+        assert!(last.tree.is_some(), "{:?}", last.diagnostics);
+        assert!(last.sources["policies/b.toml"].starts_with(&format!("# {VERSIONS}\n")));
+    }
 }

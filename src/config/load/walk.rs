@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::config::diagnostic::{Code, Diagnostic};
 use crate::model::visible;
@@ -28,6 +30,9 @@ pub(super) struct Walk {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// By path below the root: the text of those that are UTF-8.
     pub(super) sources: BTreeMap<String, String>,
+    /// By path below the root: which folder it is, since one that is being removed may be as empty as the next one: its
+    /// device, its inode, and when that was made, for numbers are used again.
+    folders: BTreeMap<String, (u64, u64, Option<SystemTime>)>,
     /// What could not be read.
     pub(super) found: Vec<Diagnostic>,
     /// Whether something went or was turned while the walk looked, so that what it found may be half of one version.
@@ -43,8 +48,13 @@ impl Walk {
     /// A walk that begins at a folder; its path has no links.
     pub(super) fn new(root: PathBuf) -> Self {
         let (files, sources) = (BTreeMap::new(), BTreeMap::new());
-        let (found, links) = Default::default();
-        Walk { root, files, sources, found, vanished: false, links, bytes: 0, names: 0, full: false }
+        let (folders, found, links) = Default::default();
+        Walk { root, files, sources, folders, found, vanished: false, links, bytes: 0, names: 0, full: false }
+    }
+
+    /// Whether both have found the same, in the same folders.
+    pub(super) fn same(&self, other: &Walk) -> bool {
+        self.files == other.files && self.folders == other.folders
     }
 
     /// To be called in the end, with the path that was asked for: of two folders behind one link (a ConfigMap's) one may have
@@ -75,7 +85,7 @@ impl Walk {
         }
         if let Some((real, meta)) = self.look(&path, name, true) {
             match meta.is_dir() {
-                true => self.children(real, name, &mut Vec::new()),
+                true => self.children((real, &meta), name, &mut Vec::new()),
                 false => {
                     let help = "the tree's files lie in a folder of that name";
                     self.report(Code::NotAFile, name, "this is not a folder", help);
@@ -86,13 +96,14 @@ impl Walk {
     }
 
     /// Walks a folder; `above` are the real paths of the folders that the walk is in, to notice circles.
-    fn children(&mut self, real: PathBuf, name: &str, above: &mut Vec<PathBuf>) {
+    fn children(&mut self, (real, meta): (PathBuf, &Metadata), name: &str, above: &mut Vec<PathBuf>) {
         if above.contains(&real) {
             return self.report(Code::BrokenLink, name, "this link leads in a circle", "remove it");
         }
         if above.len() >= DEEPEST {
             return self.report(Code::TooLarge, name, "folders are nested too deep", "keep the tree flat");
         }
+        self.folders.insert(name.to_owned(), (meta.dev(), meta.ino(), meta.created().ok()));
         let entries = match fs::read_dir(&real) {
             Ok(entries) => entries,
             Err(error) => return self.failed(&real, name, &error),
@@ -138,7 +149,7 @@ impl Walk {
                 let help = "rename it, if the files in it shall count";
                 self.report(Code::NotAFile, name, "a folder is named like a file of the tree", help);
             }
-            () if meta.is_dir() => self.children(real, name, above),
+            () if meta.is_dir() => self.children((real, &meta), name, above),
             () if meta.is_file() && toml => self.read(&real, name),
             // Opening a pipe would wait for somebody to write to it.
             () if toml => {
