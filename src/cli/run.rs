@@ -16,6 +16,9 @@ use super::error::{Context as _, Error};
 use super::exit::Exit;
 use super::fleet::{self, Opened, Purpose};
 
+/// The socket of a service that has none.
+const NONE: &str = "none";
+
 /// Keeps this node as the tree says until it is told to stop.
 pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     let wakes = Arc::<Wakes>::default();
@@ -51,7 +54,8 @@ pub(super) fn listen(sockets: &Sockets, wakes: &Arc<Wakes>, board: &Arc<Board>) 
 /// Where it can be asked. A service that is begun by hand has no folder for its socket, and needs none.
 fn sockets(args: &Run, global: &Global) -> Sockets {
     // Its folder; that of a bare name is the one that it is begun in.
-    let folder = std::path::absolute(&global.socket).ok();
+    let path = Some(&global.socket).filter(|path| path.as_path() != Path::new(NONE));
+    let folder = path.and_then(|path| std::path::absolute(path).ok());
     let folder = folder.as_deref().and_then(Path::parent).filter(|folder| folder.is_dir());
     Sockets { metrics: args.metrics.0, socket: folder.map(|_| global.socket.clone()) }
 }

@@ -46,6 +46,7 @@ fn the_service_keeps_its_node_as_the_tree_says_until_it_is_told_to_stop() {
     assert!(!converged(&sandbox));
     let service = Service::begin(&sandbox);
     assert!(until(|| converged(&sandbox)), "it does nothing");
+    assert!(!sandbox.path("none").exists(), "a socket of that name is none");
     // Others work between its passes.
     assert!(until(|| run(&sandbox, "suspend --reason INC-4711").code == 0), "nobody else gets a turn");
     sandbox.edit("layouts/n.toml", "[\"3g\", \"1g\"]", "[\"3g\", \"2g\"]");
