@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Runtime;
 
@@ -23,7 +24,7 @@ use crate::host::node::NodeHost;
 use crate::host::plain::PlainHost;
 use crate::host::systemd::{SETTLE, Systemd};
 use crate::model::{Allowed, Known, Memory};
-use crate::nvml::{self, Library, Watched};
+use crate::nvml::{self, Library, Trouble, Watched};
 use crate::ports::{Driver, NvmlCode, PortError};
 use crate::sim::state::door::Door;
 
@@ -33,6 +34,8 @@ use super::fleet::{Accepted, Fleet, Node, Purpose};
 use super::outside::Outside;
 use super::{settings, simulated};
 
+/// For so many seconds a node that starts waits for its driver.
+const LOADED: u32 = 60;
 /// Where Linux tells the node's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// Where kubectl finds its configuration.
@@ -153,8 +156,7 @@ impl ThisNode<Watched<Library>> {
             }
         };
         let library = global.nvml_library.clone().map(PathBuf::into_os_string);
-        let driver = if purpose == Purpose::Remember { Ok(nvml::closed(library)) } else { nvml::open(library) };
-        let driver = driver.map_err(|trouble| {
+        let driver = opened(library, purpose).map_err(|trouble| {
             let hint = trouble.hint();
             let error = Error::failed("the GPUs of this node can't be reached").caused_by(trouble).hint(hint);
             error.hint("--sim works on simulated GPUs and a simulated cluster")
@@ -163,6 +165,21 @@ impl ThisNode<Watched<Library>> {
         let (reset, refresh) = (global.gpu_reset.clone(), global.device_refresh.clone());
         let host = PlainHost::new(reset, refresh, move || released.release());
         fleet(global, purpose, name, (driver, Watch { hangs: Watched::hangs, release: Watched::release }), host)
+    }
+}
+
+/// The driver. While the node starts its modules are loaded by others, and are waited for.
+fn opened(library: Option<OsString>, purpose: Purpose) -> Result<Watched<Library>, Trouble> {
+    if purpose == Purpose::Remember {
+        return Ok(nvml::closed(library));
+    }
+    let mut more = if purpose == Purpose::Boot { LOADED } else { 0 };
+    loop {
+        match nvml::open(library.clone()) {
+            Err(Trouble::NoDriver) if more > 0 => more -= 1,
+            opened => return opened,
+        }
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

@@ -74,6 +74,23 @@ fn the_last_layout_comes_back_at_its_places() {
     assert!(applied.stdout.contains("Done: 2 created, 3 destroyed"), "{applied:?}");
 }
 
+/// Its modules are loaded by others meanwhile.
+#[test]
+fn a_driver_that_is_not_loaded_yet_is_waited_for() {
+    let sandbox = converged();
+    let before = lies(&sandbox);
+    sandbox.write("sim.json", "no driver yet");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            reboot(&sandbox);
+        });
+        let booted = run(&sandbox, "boot");
+        assert!(booted.code == 0 && booted.stdout.contains("Done: 3 created"), "{booted:?}");
+    });
+    assert_eq!(lies(&sandbox), before);
+}
+
 #[test]
 fn a_gpu_that_has_an_instance_is_left_alone() {
     let sandbox = converged();
