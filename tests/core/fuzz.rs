@@ -128,3 +128,13 @@ fn a_damaged_plan_is_read_or_refused() {
 fn a_damaged_state_is_taken_up_or_refused() {
     withstands(3, 128);
 }
+
+/// A slip in `nodes`: then no node tells how it calls the profile, and the plan was taken for one that breaks its invariants.
+#[test]
+fn a_binding_on_no_node_whose_workload_is_as_it_says_could_not_be_planned() {
+    let trees: Vec<String> = trees().into_iter().filter_map(|tree| String::from_utf8(tree).ok()).collect();
+    let slips = trees.iter().filter(|tree| tree.contains("manage = true") && tree.contains("\"gpu-a-*\""));
+    let slips: Vec<String> = slips.map(|tree| tree.replace("\"gpu-a-*\"", "\"gpua-*\"")).collect();
+    assert!(!slips.is_empty());
+    slips.iter().for_each(|tree| entries::tree(tree.as_bytes()));
+}

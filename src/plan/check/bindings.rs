@@ -81,7 +81,7 @@ fn nodes<'a>(desired: &'a Desired, observed: &'a Observed, name: &'a str) -> imp
     on.filter_map(|node| observed.nodes.get(&node.node))
 }
 
-/// Whether a step says what the binding does, in the words of some node that it holds on.
+/// Whether a step says what the binding does, in the words of some node that it holds on; where none was seen, in its own.
 fn says(desired: &Desired, observed: &Observed, binding: &Binding, bind: &Bind) -> bool {
     let Target::Kubernetes { object, container } = &binding.target else { return false };
     let Bind { binding: name, object: of, container: from, profile, per_replica, strategy, allocation, affinity } =
@@ -96,28 +96,40 @@ fn says(desired: &Desired, observed: &Observed, binding: &Binding, bind: &Bind) 
         None | Some(Allocation::Auto) => kept || !claims,
         Some(told) => (told == Allocation::Dra) == claims,
     };
+    let alone = nodes(desired, observed, name).next().is_none();
     let some = |is: &dyn Fn(&ObservedNode) -> bool| nodes(desired, observed, name).any(is);
     let same = (&binding.name, object, container, binding.per_replica, &binding.affinity)
         == (name, of, from, *per_replica, affinity);
-    same && some(&named) && (some(&called) || strategy.is_mixed()) && some(&given)
+    let profile = if alone { binding.profile == *profile } else { some(&named) };
+    let given = if alone { kept || !claims } else { some(&given) };
+    same && profile && (some(&called) || strategy.is_mixed()) && given
 }
 
-/// Whether a workload is what its binding says, in the words of some node.
+/// Whether a workload is what its binding says, in the words of some node; where none was seen, in its own.
 fn is_met(observed: &Observed, desired: &Desired, binding: &Binding, object: &Object, state: &WorkloadState) -> bool {
     let recorded = observed.cluster.bound.known().into_iter().flatten();
     let mut recorded = recorded.filter(|bound| bound.bind.object.is(object));
     (state.fixed || recorded.all(|bound| says(desired, observed, binding, &bound.bind)))
-        && nodes(desired, observed, &binding.name).any(|node| {
-            let profile = node.meant(binding.profile);
-            let resource = node.strategy().resource(profile).unwrap_or_else(|| profile.resource());
-            let asks = state.requests.len() == 1 && state.requests.get(&resource) == Some(&binding.per_replica);
-            asks || !state.claims.is_empty()
+        && (!state.claims.is_empty() || {
+            let asks =
+                |resource| state.requests.len() == 1 && state.requests.get(&resource) == Some(&binding.per_replica);
+            let mut on = nodes(desired, observed, &binding.name).peekable();
+            match on.peek() {
+                None => asks(binding.profile.resource()),
+                Some(_) => on.any(|node| {
+                    let profile = node.meant(binding.profile);
+                    asks(node.strategy().resource(profile).unwrap_or_else(|| profile.resource()))
+                }),
+            }
         })
 }
 
 fn wrong_bind(desired: &Desired, observed: &Observed, bind: &Bind) -> Option<(Invariant, &'static str)> {
     let binding = managed(desired).find(|(binding, _)| binding.name == bind.binding);
     let Some((binding, object)) = binding else { return Some((Invariant::Foreign, "no binding says so")) };
+    if nodes(desired, observed, &binding.name).next().is_none() {
+        return Some((Invariant::Target, "no node was seen that it holds on"));
+    }
     if !says(desired, observed, binding, bind) {
         return Some((Invariant::Target, "it is not what the binding says"));
     }
