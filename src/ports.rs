@@ -244,8 +244,11 @@ pub trait Journal {
     fn clear(&mut self) -> Port<()>;
 }
 
-/// Whether a suspension has not ended by itself. A time that can't be read has not come.
-pub fn lasts(suspension: &Suspension, now: Timestamp) -> bool {
-    let until = suspension.until.as_ref().and_then(|until| until.parse::<Timestamp>().ok());
-    until.is_none_or(|until| now < until)
+/// The suspension that counts of those of a node that have not ended by themselves: of whoever needs it without its driver,
+/// else the first. A time that can't be read has not come.
+pub fn foremost(all: impl IntoIterator<Item = Option<Suspension>>, now: Timestamp) -> Option<Suspension> {
+    let until = |told: &Suspension| told.until.as_ref()?.parse::<Timestamp>().ok();
+    let lasting: Vec<Suspension> =
+        all.into_iter().flatten().filter(|told| until(told).is_none_or(|until| now < until)).collect();
+    lasting.iter().find(|told| told.release).or(lasting.first()).cloned()
 }

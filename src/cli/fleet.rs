@@ -10,7 +10,7 @@ use crate::gpu::Gpus;
 use crate::model::memory::TakenUp;
 use crate::model::{Gap, Known, Memory, Observed, ObservedCluster};
 use crate::plan::places::{self, Nodes, Watch};
-use crate::ports::{Clock as _, Cluster as _, Port, PortError, lasts};
+use crate::ports::{Clock as _, Cluster as _, Port, PortError, foremost};
 
 use super::args::{self, Global, SimFleet};
 use super::error::Error;
@@ -170,13 +170,13 @@ impl<O: Outside> Fleet<O> {
             seen.gaps.extend(hangs().map(|message| Gap { object: "driver".to_owned(), message }));
             seen.gaps.extend(seen.cluster.iter().flat_map(|_| unseen.iter().cloned()));
             self.outside.memory(|memory| memory.recall(&mut seen));
-            seen.suspended = seen.suspended.filter(|told| lasts(told, self.time()));
-            if let Some(cluster) = self.cluster.as_ref().filter(|_| seen.cluster.is_some()) {
-                match self.again(async || cluster.stopped(name).await) {
-                    Ok(stopped) => seen.suspended = stopped.or(seen.suspended),
-                    Err(error) => seen.gaps.push(Gap { object: "suspension".to_owned(), message: error.to_string() }),
-                }
-            }
+            let told = match self.cluster.as_ref().filter(|_| seen.cluster.is_some()) {
+                Some(cluster) => self.again(async || cluster.stopped(name).await),
+                None => Ok(None),
+            };
+            let unknown = told.as_ref().err().map(ToString::to_string);
+            seen.gaps.extend(unknown.map(|message| Gap { object: "suspension".to_owned(), message }));
+            seen.suspended = foremost([told.ok().flatten(), seen.suspended], self.time());
             if self.accepted.inventory {
                 seen.accept();
             }
@@ -187,18 +187,16 @@ impl<O: Outside> Fleet<O> {
 
     /// Whether somebody needs a node's service to let go of the driver, as far as that is known without the driver.
     pub(super) fn released(&self) -> Result<bool, PortError> {
-        let remembered = self.memory();
+        let memory = self.memory();
         for name in self.nodes.keys() {
-            let told = remembered.nodes.get(name).and_then(|node| node.suspended.as_ref());
-            if told.is_some_and(|told| told.release && lasts(told, self.time())) {
+            let remembered = memory.nodes.get(name).and_then(|node| node.suspended.clone());
+            let told = self.cluster.as_ref().and_then(|cluster| self.outside.wait(cluster.stopped(name)));
+            let told = told.unwrap_or(Ok(None));
+            let known = foremost([told.clone().ok().flatten(), remembered], self.time());
+            if known.is_some_and(|known| known.release) {
                 return Ok(true);
             }
-            if let Some(cluster) = &self.cluster
-                && let Some(stopped) = self.outside.wait(cluster.stopped(name))
-                && stopped?.is_some_and(|told| told.release)
-            {
-                return Ok(true);
-            }
+            told?;
         }
         Ok(false)
     }

@@ -28,7 +28,7 @@ use super::transport::{Reply, send, words};
 use crate::model::observed::{Known, NodeInCluster, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Bind, Digest, Gap, Object, ObservedCluster, Place, Places, Pod};
-use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Reason, Removal, Shown, Version, lasts};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Reason, Removal, Shown, Version, foremost};
 
 /// A server that does not take a connection in this time is away.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -475,7 +475,7 @@ impl Cluster for KubeCluster {
         let now = Timestamp::now();
         let own = self.mirrors().nodes.last(|nodes| nodes.get(&key).and_then(|node| node.suspended(now))).await?;
         let whole = self.mirrors().whole.last(|all| all.values().next().cloned()).await?;
-        Ok(own.or(whole.filter(|whole| lasts(whole, now))))
+        Ok(foremost([own, whole], now))
     }
 
     async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {

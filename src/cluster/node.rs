@@ -19,7 +19,7 @@ use super::names::{
 use super::suspension;
 use crate::model::observed::{ForeignWriter, MigStrategy, Peer, Scope, Suspension};
 use crate::model::{Digest, NodeState};
-use crate::ports::{Shown, lasts};
+use crate::ports::{Shown, foremost};
 
 /// What is needed of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,12 +105,11 @@ impl NodeItem {
         }
     }
 
-    /// Who told in the cluster that it is to be left alone. Whoever needs it without the driver wins.
+    /// Who told in the cluster that it is to be left alone.
     pub(super) fn suspended(&self, now: Timestamp) -> Option<Suspension> {
         let told = self.annotations.get(SUSPENDED).map(|text| suspension::read(text, Scope::Node));
         let upgrade = self.labels.get(UPGRADE).and_then(|state| suspension::upgrade(state));
-        let told = told.filter(|told| lasts(told, now));
-        told.clone().filter(|told| told.release).or(upgrade).or(told)
+        foremost([told, upgrade], now)
     }
 
     pub(super) fn is_tainted(&self) -> bool {

@@ -22,7 +22,7 @@ use super::workloads::{self, BudgetItem};
 use crate::model::observed::{ForeignWriter, Known, NodeInCluster, Owner, PodPhase, Scope, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Gap, Object, ObservedCluster, Pod};
-use crate::ports::{Port, PortError, lasts};
+use crate::ports::{Port, PortError, foremost};
 
 /// Everything that is kept by watches.
 #[derive(Debug)]
@@ -191,8 +191,7 @@ impl Picture {
         let now = Timestamp::now();
         let node = |node: &NodeItem| {
             let ((view, published), labels) = (node.published(), node.labels.clone());
-            let whole = || self.whole.clone().filter(|whole| lasts(whole, now));
-            let suspended = node.suspended(now).or_else(whole);
+            let suspended = foremost([node.suspended(now), self.whole.clone()], now);
             Some((node.name.clone(), AfarNode { told: self.node(&node.name)?, labels, view, published, suspended }))
         };
         self.nodes.iter().filter_map(node).collect()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::world::World;
 use super::{Shared, lock};
 use crate::ports::Clock;
 
@@ -21,8 +22,7 @@ pub struct SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        // Only a state file that was tampered with holds a time that no timestamp can.
-        Timestamp::from_millisecond(lock(&self.world).clock_ms).unwrap_or(Timestamp::UNIX_EPOCH)
+        time(&lock(&self.world))
     }
 
     fn elapsed(&self) -> Duration {
@@ -34,6 +34,12 @@ impl Clock for SimClock {
         let partial = i64::from(then.subsec_nanosecond() % 1_000_000 > 0);
         sleep_until(&self.world, then.as_millisecond().saturating_add(partial)).await;
     }
+}
+
+/// What time it is in a world.
+pub(super) fn time(world: &World) -> Timestamp {
+    // Only a state file that was tampered with holds a time that no timestamp can.
+    Timestamp::from_millisecond(world.clock_ms).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Lets so many milliseconds pass.

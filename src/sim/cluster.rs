@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
 use super::world::{SimBudget, SimEvent, SimNode, SimPod, SimShown, SimWorkload, World};
 use super::{Shared, clock, lock};
 use crate::model::observed::{Known, NodeInCluster, Peer, PodPhase, Suspension, WorkloadState};
 use crate::model::policy::Allocation;
 use crate::model::{Bind, Budget, Digest, Object, ObservedCluster, Place, Places, Pod};
-use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Shown, Version, lasts};
+use crate::ports::{Cluster, ClusterEvent, Eviction, Port, PortError, Removal, Shown, Version, foremost};
 
 /// How long the clients of a node take to start (Jormungandr, SYSTOR'24: a restart of the device plugin).
 const CLIENTS_START_MS: i64 = 4_300;
@@ -204,7 +202,7 @@ impl Cluster for SimCluster {
     async fn stopped(&self, node: &str) -> Port<Option<Suspension>> {
         let world = lock(&self.world);
         let told = world.memory.nodes.get(node).and_then(|node| node.suspended.clone());
-        Ok(told.filter(|told| Timestamp::from_millisecond(world.clock_ms).map_or(true, |now| lasts(told, now))))
+        Ok(foremost([told], clock::time(&world)))
     }
 
     async fn workload(&self, object: &Object) -> Port<Option<WorkloadState>> {

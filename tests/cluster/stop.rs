@@ -121,6 +121,17 @@ async fn while_the_operator_upgrades_the_driver_the_node_is_left_alone_without_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_nodes_own_suspension_hid_that_the_fleet_was_to_let_go_of_the_driver() {
+    let rig = rig();
+    rig.cluster.suspend_node(NODE, Some(&suspension(Scope::Node))).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await.is_some()).await;
+    let whole = Suspension { release: true, ..suspension(Scope::Fleet) };
+    rig.cluster.suspend_fleet(Some(&whole)).await.unwrap();
+    rig.until(async |cluster| stopped(cluster, NODE).await == Some(whole.clone())).await;
+    assert_eq!(rig.cluster.fleet().await.unwrap().1[NODE].suspended, Some(whole));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_suspension_that_has_ended_by_itself_stops_nobody() {
     let rig = rig();
     let until = |time: &str| Suspension { until: Some(time.to_owned()), release: true, ..suspension(Scope::Node) };

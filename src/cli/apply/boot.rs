@@ -17,7 +17,6 @@ use super::super::outside::Outside;
 use super::super::plan::blocked;
 use super::super::trouble;
 use super::{Loaded, Work, watch_signals};
-use crate::ports::lasts;
 use crate::render;
 
 /// What the plan calls the layout.
@@ -90,15 +89,15 @@ fn exit<O: Outside>(work: &Work<'_, O>, picture: &Picture) -> Exit {
 fn nothing<O: Outside>(fleet: &Fleet<O>, node: &ObservedNode) -> Result<Option<String>, Error> {
     let memory = fleet.memory();
     let name = &node.name;
-    let Some(remembered) = memory.nodes.get(name) else {
+    if !memory.nodes.contains_key(name) {
         let others: Vec<&str> = memory.nodes.keys().map(String::as_str).collect();
         let others = match others.is_empty() {
             true => String::new(),
             false => format!("; what is remembered is of {}, which --node or sectile.toml names", others.join(", ")),
         };
         return Ok(Some(format!("{name} has never converged{others}")));
-    };
-    if let Some(suspension) = remembered.suspended.as_ref().filter(|told| lasts(told, fleet.time())) {
+    }
+    if let Some(suspension) = &node.suspended {
         return Ok(Some(format!("{name} is suspended {suspension}")));
     }
     let story = trouble::story(fleet, name)?;
