@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use crate::config::{self, write};
+use crate::model::plan::FORMAT_VERSION;
 use crate::model::{Digest, NodeState, ObservedNode, Revision};
 use crate::plan::export;
+use crate::render;
 
 use super::super::args::{Global, Output};
 use super::super::context::{self, Picture};
@@ -17,7 +21,6 @@ use super::super::outside::Outside;
 use super::super::plan::blocked;
 use super::super::trouble;
 use super::{Loaded, Work, watch_signals};
-use crate::render;
 
 /// What the plan calls the layout.
 const NAME: &str = "as it was";
@@ -42,11 +45,10 @@ fn boot<O: Outside>(global: &Global, mut fleet: Fleet<O>) -> Result<Exit, Error>
         return Err(Error::failed("a node boots alone"));
     };
     if let Some(why) = nothing(&fleet, node)? {
-        if global.output == Output::Json {
-            output::print("{}\n");
-        } else {
-            output::print(&format!("Nothing is put back: {why}.\n"));
-        }
+        output::print(&match global.output {
+            Output::Json => format!("{}\n", json!({ "format_version": FORMAT_VERSION, "nothing": why })),
+            Output::Text | Output::Wide => format!("Nothing is put back: {why}.\n"),
+        });
         return Ok(Exit::Done);
     }
     let text = write::again(&node.name, &export::as_it_was(node));
