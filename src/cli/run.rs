@@ -26,6 +26,7 @@ pub(super) fn run(args: &Run, global: &Global) -> Result<Exit, Error> {
     let stop = watch_signals(move || nudged.nudge(), Box::new(|| {}))?;
     let board = Arc::<Board>::default();
     board.beat(uptime());
+    board.metrics.open(false);
     let mut service = Service::new(&args.service, global, Arc::clone(&stop), Arc::clone(&wakes), Arc::clone(&board));
     listen(&sockets(args, global), &wakes, &board)?;
     // A driver that is loaded late, and a cluster that is not up yet, come by themselves.

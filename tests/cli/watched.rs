@@ -477,5 +477,19 @@ fn in_a_pod_the_service_ends_after_an_upgrade_to_be_given_the_new_library() {
     assert_eq!(run_with(&sandbox, "suspend --reason INC-4711 --release", &at).code, 0);
     assert_eq!(run(&sandbox, "resume").code, 0);
     assert_eq!(service.child.wait().unwrap().code(), Some(0), "{}", service.log());
-    assert!(service.log().contains("to be begun anew with the library"), "{}", service.log());
+    let log = service.log();
+    assert!(log.contains("to be begun anew with the library"), "{log}");
+}
+
+/// It has nothing to let go of, and was waited for.
+#[test]
+fn a_service_that_has_no_driver_is_not_waited_for() {
+    let sandbox = stage("tree", "\"3g\"");
+    sandbox.write("sim.json", "no driver");
+    let service = Watched::begin(&sandbox, "tree");
+    service.until("it to tell why", || service.log().contains("can't be looked at yet"));
+    let at = sandbox.path("s.sock");
+    let told = run_with(&sandbox, "suspend --reason INC-4711 --release", &[("SECTILE_SOCKET", at.to_str().unwrap())]);
+    assert!(told.code == 0 && told.stderr.contains("has let go of the driver"), "{told:?}");
+    service.end();
 }

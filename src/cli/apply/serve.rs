@@ -171,8 +171,8 @@ impl<'a> Service<'a> {
         }
         let done;
         (fleet, done) = match fleet.outside.take_again() {
-            // Whoever needs it has not given it back yet.
-            Ok(()) if self.released && self.let_go(&fleet) => (fleet, Ok(())),
+            // Whoever needs it has not given it back yet, or another process is to take it.
+            Ok(()) if self.released && (self.let_go(&fleet) || self.stopped()) => (fleet, Ok(())),
             Ok(()) => self.once(fleet),
             Err(error) => (fleet, Err(error)),
         };
