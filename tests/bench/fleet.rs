@@ -7,6 +7,8 @@
 //! not lengthen as much. Without cargo's `--bench` (in `cargo test --all-targets`) a few nodes show that it works.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark fails and reports as tests do")]
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -35,14 +37,7 @@ const POOLS: usize = 20;
 const WORKLOADS: usize = 10;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // A test runner asks what there is: no tests.
-    if arguments.iter().any(|argument| argument == "--list") {
-        return;
-    }
-    let whole = arguments.iter().any(|argument| argument == "--bench");
-    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
-    let nodes = asked.unwrap_or(if whole { 10_000 } else { 40 });
+    let Some(nodes) = asked::asked(10_000, 40) else { return };
     let root = tempfile::tempdir().expect("a folder");
     write_tree(root.path(), nodes);
     let path = root.path().join("fleet.toml");

@@ -12,6 +12,9 @@
     reason = "a benchmark fails and reports as tests do"
 )]
 
+mod asked;
+mod deployed;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -42,8 +45,9 @@ mod server;
 #[path = "../cluster/store.rs"]
 mod store;
 
+use deployed::deployed;
 use kubelet::Kubelet;
-use objects::{NODE, node, owner, pod};
+use objects::{NODE, node, pod};
 use server::Server;
 
 const GPUS: usize = 8;
@@ -68,14 +72,8 @@ fn cluster(folder: &Path) -> tokio::runtime::Runtime {
     server.put("nodes", node(NODE));
     for name in (0..PODS).map(|i| format!("p{i:03}")) {
         let mut pod = pod(&name, Some(NODE));
-        pod["metadata"]["labels"] = json!({ "app": name });
-        pod["metadata"]["ownerReferences"] = json!([owner("ReplicaSet", &name)]);
         pod["status"] = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
-        server.put("pods", pod);
-        let metadata = json!({ "name": name, "namespace": "a", "ownerReferences": [owner("Deployment", &name)] });
-        server.put("replicasets", json!({ "metadata": metadata, "spec": { "selector": {} } }));
-        let spec = json!({ "selector": { "matchLabels": { "app": name } } });
-        server.put("poddisruptionbudgets", json!({ "metadata": metadata, "spec": spec }));
+        deployed(pod).into_iter().for_each(|(resource, object)| server.put(resource, object));
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -109,14 +107,7 @@ fn cluster(folder: &Path) -> tokio::runtime::Runtime {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // A test runner asks what there is: no tests.
-    if arguments.iter().any(|argument| argument == "--list") {
-        return;
-    }
-    let whole = arguments.iter().any(|argument| argument == "--bench");
-    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
-    let seconds = asked.unwrap_or(if whole { 600 } else { 3 });
+    let Some(seconds) = asked::asked(600, 3) else { return };
     println!("for {seconds} s, with {GPUS} GPUs");
     println!("{:<24}{:>12}{:>12}{:>12}", "", "of a core", "resident", "its own");
 

@@ -11,6 +11,8 @@
     reason = "a benchmark fails and reports as tests do"
 )]
 
+mod asked;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -37,14 +39,8 @@ impl Drop for Service {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // A test runner asks what there is: no tests.
-    if arguments.iter().any(|argument| argument == "--list") {
-        return;
-    }
-    let whole = arguments.iter().any(|argument| argument == "--bench");
-    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
-    let edits: usize = asked.unwrap_or(if whole { 100 } else { 3 }).max(1);
+    let Some(edits) = asked::asked(100_usize, 3) else { return };
+    let edits = edits.max(1);
 
     let folder = tempfile::tempdir().expect("a folder");
     let gpu = "  [[node.gpu]]\n  model = \"h100-80gb-sxm\"\n  mig = true\n";

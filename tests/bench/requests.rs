@@ -10,13 +10,14 @@
     reason = "a benchmark fails and reports as tests do"
 )]
 
+mod deployed;
+
 use std::sync::{Arc, Mutex};
 
 use sectile::cluster::KubeCluster;
 use sectile::cluster::kubelet::{ContainerResources, Devices, PodResources};
 use sectile::model::{Known, NodeState};
 use sectile::ports::{Cluster as _, Shown};
-use serde_json::json;
 
 #[expect(dead_code, reason = "only what a quiet cluster needs of it")]
 #[path = "../cluster/applied.rs"]
@@ -34,8 +35,9 @@ mod server;
 #[path = "../cluster/store.rs"]
 mod store;
 
+use deployed::deployed;
 use kubelet::{Kubelet, Told};
-use objects::{NODE, labelled, owner, user};
+use objects::{NODE, labelled, user};
 use server::Server;
 
 const SLICE: &str = "nvidia.com/mig-1g.10gb";
@@ -67,14 +69,8 @@ async fn measure(pods: usize) -> (Asked, Asked) {
     server.put("nodes", labelled(&[("nvidia.com/gpu.deploy.device-plugin", "true")]));
     for i in 0..pods {
         let name = format!("p{i:03}");
-        let mut pod = user(&name, SLICE, 1);
-        pod["metadata"]["labels"] = json!({ "app": name });
-        pod["metadata"]["ownerReferences"] = json!([owner("ReplicaSet", &name)]);
-        server.put("pods", pod);
-        let metadata = json!({ "name": name, "namespace": "a", "ownerReferences": [owner("Deployment", &name)] });
-        server.put("replicasets", json!({ "metadata": metadata, "spec": { "selector": {} } }));
-        let spec = json!({ "selector": { "matchLabels": { "app": name } } });
-        server.put("poddisruptionbudgets", json!({ "metadata": metadata, "spec": spec }));
+        let made = deployed(user(&name, SLICE, 1));
+        made.into_iter().for_each(|(resource, object)| server.put(resource, object));
         let devices = vec![Devices { resource_name: SLICE.to_owned(), device_ids: vec![format!("MIG-{i}")] }];
         let containers = vec![ContainerResources { devices, ..ContainerResources::default() }];
         let listed = PodResources { name, namespace: "a".to_owned(), containers };

@@ -12,6 +12,8 @@
     reason = "a benchmark fails and reports as tests do"
 )]
 
+mod asked;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -50,14 +52,8 @@ const MOVES: &str = "move";
 const STAYS: &str = "stay";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // A test runner asks what there is: no tests.
-    if arguments.iter().any(|argument| argument == "--list") {
-        return;
-    }
-    let whole = arguments.iter().any(|argument| argument == "--bench");
-    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
-    run(asked.unwrap_or(if whole { 200 } else { 12 }));
+    let Some(nodes) = asked::asked(200, 12) else { return };
+    run(nodes);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark's clock is the machine's")]
